@@ -1,0 +1,1 @@
+//! The one place that knows them all: API, controllers, auth, the assembled control plane.

@@ -1,0 +1,1 @@
+//! TestApp, fixtures, clock. Only ever a dev-dependency.
