@@ -27,8 +27,24 @@ pub struct EnvironmentInput {
 }
 
 impl EnvironmentInput {
+    /// Its identity: the same description is the same environment, built once. The order of `packages` and
+    /// the space around them do not count.
     pub fn digest(&self) -> Digest {
-        Digest::of(&serde_json::to_vec(self).unwrap_or_default())
+        let mut packages: Vec<&str> = self.packages.iter().map(|package| package.trim()).collect();
+        packages.sort_unstable();
+        packages.dedup();
+        // The number changes when environments have to be built anew because we build them otherwise.
+        // An array keeps the form canonical: there are no keys to order.
+        let canonical = serde_json::json!([
+            "dure-environment",
+            1,
+            packages,
+            self.requirements,
+            self.pyproject,
+            self.uv_lock,
+            self.python.as_deref().map(str::trim),
+        ]);
+        Digest::of(canonical.to_string().as_bytes())
     }
 }
 

@@ -41,6 +41,9 @@ pub struct Revision {
     /// What that was when the revision was made; none while a run that is to make it goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// The run that makes the model, where one was going on when the revision was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<RunId>,
     pub replicas: u32,
     pub cpu: Cpu,
     pub memory: Memory,

@@ -28,12 +28,16 @@ pub struct EnvironmentSpec {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InlineEnvironment {
+    /// Requirements as pip writes them: `scikit-learn==1.9.*`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<String>,
+    /// A requirements file, instead of `packages`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requirements: Option<String>,
+    /// A pyproject.toml or its folder, instead of `packages`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pyproject: Option<String>,
+    /// Which Python, in quotes; the newest on the machine unless said.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "quoted")]
     pub python: Option<String>,
 }
@@ -61,11 +65,11 @@ fn quoted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, 
         }
 
         fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
-            Err(E::custom(format!("quote it: a bare {number} is a number (3.10 reads as 3.1); write python: \"3.10\"")))
+            Err(E::custom(format!("quote it: without quotes this is the number {number}, and 3.10 would be 3.1")))
         }
 
         fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
-            Err(E::custom(format!("quote it: a bare {number} is a number; write python: \"{number}\"")))
+            Err(E::custom(format!("quote it: without quotes this is the number {number}")))
         }
 
         fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {

@@ -28,15 +28,19 @@ pub struct JobSpec {
     pub parameters: BTreeMap<String, serde_json::Value>,
     /// A line for the shell.
     pub command: String,
+    /// Environment variables; names that begin with DURE_ are Dure's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// What it gets.
     #[serde(default)]
     pub resources: Resources,
     /// What to keep of $DURE_OUTPUT when it succeeds.
     #[serde(default, skip_serializing_if = "Outputs::is_empty")]
     pub outputs: Outputs,
+    /// How long one attempt may take; without one, as long as it likes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
+    /// How often an attempt is followed by another.
     #[serde(default)]
     pub retries: Retries,
 }

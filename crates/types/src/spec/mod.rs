@@ -8,13 +8,14 @@ mod environment;
 mod job;
 pub mod parse;
 mod resources;
+pub mod schema;
 mod service;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::{
     dataset::DatasetSpec,
-    environment::{EnvironmentSpec, EnvironmentUse},
+    environment::{EnvironmentSpec, EnvironmentUse, InlineEnvironment},
     job::{JobSpec, OneOrMany, Output, OutputKind, Outputs, Retries},
     resources::Resources,
     service::ServiceSpec,
@@ -23,6 +24,7 @@ use crate::name::Name;
 
 /// One document.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "a file holds few of them, and most are jobs")]
 pub enum Spec {
     Dataset(DatasetSpec),
     Environment(EnvironmentSpec),

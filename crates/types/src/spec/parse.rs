@@ -80,7 +80,8 @@ pub fn parse(text: &str, file: &str) -> Result<Vec<Located>, Vec<SpecError>> {
                         specs.push(located);
                     }
                     Some(line) => {
-                        let message = format!("{} `{}` stands in the file twice, first on line {line}", key.0.as_str(), key.1);
+                        let message =
+                            format!("{} `{}` stands in the file twice, first on line {line}", key.0.as_str(), key.1);
                         faults.push(located.error(Code::SpecDuplicate, &["name"], message));
                     }
                 }
@@ -112,19 +113,21 @@ fn kind(source: &Source, root: &Node) -> Result<Kind, Box<SpecError>> {
     let kinds = Kind::ALL.map(Kind::as_str);
     let hint = format!("kinds: {}", kinds.join(", "));
     if !matches!(root.value, Value::Mapping(_)) {
-        let fault = source.error(Code::SpecSyntax, root.mark(), "a document is fields with values, such as `kind: job`");
+        let fault =
+            source.error(Code::SpecSyntax, root.mark(), "a document is fields with values, such as `kind: job`");
         return Err(Box::new(fault.hint(hint)));
     }
     let Some(node) = root.get("kind") else {
         let fault = source.error(Code::SpecMissing, root.mark(), "missing field `kind`");
         return Err(Box::new(fault.hint(hint)));
     };
-    let Value::Scalar(text) = &node.value else {
-        let fault = source.error(Code::SpecKind, node.mark(), "`kind` is one word");
+    let mark = node.mark();
+    let Some(text) = node.text().filter(|_| mark.start < mark.end) else {
+        let fault = source.error(Code::SpecKind, mark, "`kind` is one word");
         return Err(Box::new(fault.hint(hint)));
     };
     Kind::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| {
-        let fault = source.error(Code::SpecKind, node.mark(), format!("unknown kind `{text}`"));
+        let fault = source.error(Code::SpecKind, mark, format!("unknown kind `{}`", error::short(text)));
         Box::new(fault.suggest(nearest(text, kinds)).hint(hint))
     })
 }

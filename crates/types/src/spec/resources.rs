@@ -7,11 +7,13 @@ use crate::quantity::{Cpu, Memory};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
+    /// 1, 0.5 or 500m.
     #[serde(default = "one_core")]
     pub cpu: Cpu,
+    /// 512Mi, 4Gi or 2G.
     #[serde(default = "one_gibibyte")]
     pub memory: Memory,
-    /// Whole GPUs.
+    /// Whole GPUs; none unless said.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub gpu: u32,
 }

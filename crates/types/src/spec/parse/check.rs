@@ -14,18 +14,16 @@ use crate::{blob::is_inner_path, problem::Code};
 const LONGEST_COMMAND: usize = 64 << 10;
 
 pub fn first_fault(located: &Located) -> Option<SpecError> {
-    let mut path = Vec::new();
-    let fault = match &located.spec {
+    match &located.spec {
         Spec::Dataset(dataset) => folder(located, "source", &dataset.source),
         Spec::Environment(environment) => {
             let given = given(&environment.packages, &environment.requirements, &environment.pyproject);
-            one_source(located, &path, given)
+            one_source(located, &[], given)
         }
         Spec::Job(job) => {
             if let Some(EnvironmentUse::Inline(inline)) = &job.environment {
-                path.push("environment");
                 let given = given(&inline.packages, &inline.requirements, &inline.pyproject);
-                one_source(located, &path, given).or_else(|| check_job(located, job))
+                one_source(located, &["environment"], given).or_else(|| check_job(located, job))
             } else {
                 check_job(located, job)
             }
@@ -34,8 +32,7 @@ pub fn first_fault(located: &Located) -> Option<SpecError> {
             Some(fault(located, &["replicas"], format!("replicas: {} is not from 1 to 100", service.replicas)))
         }
         Spec::Service(_) => None,
-    };
-    fault
+    }
 }
 
 fn fault(located: &Located, path: &[&str], message: impl Into<String>) -> SpecError {
@@ -43,11 +40,14 @@ fn fault(located: &Located, path: &[&str], message: impl Into<String>) -> SpecEr
 }
 
 fn with_hint(located: &Located, path: &[&str], fault: SpecError) -> SpecError {
-    let parent: Vec<&str> = path[..path.len().saturating_sub(1)].iter().copied().filter(|step| *step != "0").collect();
-    fault.hint(typed::hint(located.spec.kind(), &parent))
+    fault.hint(typed::hint(located.spec.kind(), &path[..path.len().saturating_sub(1)]))
 }
 
-fn given<'a>(packages: &[String], requirements: &'a Option<String>, pyproject: &'a Option<String>) -> [(&'static str, bool, Option<&'a str>); 3] {
+fn given<'a>(
+    packages: &[String],
+    requirements: &'a Option<String>,
+    pyproject: &'a Option<String>,
+) -> [(&'static str, bool, Option<&'a str>); 3] {
     [
         ("packages", !packages.is_empty(), None),
         ("requirements", requirements.is_some(), requirements.as_deref()),
@@ -56,7 +56,11 @@ fn given<'a>(packages: &[String], requirements: &'a Option<String>, pyproject: &
 }
 
 /// Exactly one of packages, requirements and pyproject.
-fn one_source(located: &Located, path: &[&'static str], given: [(&'static str, bool, Option<&str>); 3]) -> Option<SpecError> {
+fn one_source(
+    located: &Located,
+    path: &[&'static str],
+    given: [(&'static str, bool, Option<&str>); 3],
+) -> Option<SpecError> {
     let names: Vec<_> = given.iter().filter(|(_, there, _)| *there).map(|(name, ..)| *name).collect();
     let at = |name: &'static str| path.iter().copied().chain([name]).collect::<Vec<_>>();
     match names.as_slice() {
@@ -71,7 +75,9 @@ fn one_source(located: &Located, path: &[&'static str], given: [(&'static str, b
         }
         [first, second, ..] => {
             let path = at(second);
-            let message = format!("`{first}` and `{second}` exclude each other: an environment has one of packages, requirements and pyproject");
+            let message = format!(
+                "`{first}` and `{second}` exclude each other: an environment has one of packages, requirements and pyproject"
+            );
             let mark = located.root.nearest(&path[..path.len() - 1]).key(second);
             let mark = mark.unwrap_or_else(|| located.root.nearest(&path).mark());
             Some(with_hint(located, &path, located.source.error(Code::SpecValue, mark, message)))
@@ -94,7 +100,8 @@ fn check_job(located: &Located, job: &JobSpec) -> Option<SpecError> {
         return Some(fault(located, &["command"], "the command is empty"));
     }
     if job.command.len() > LONGEST_COMMAND || job.command.contains('\0') {
-        let message = format!("a command is text of up to {} KiB; put the rest into a file of `code`", LONGEST_COMMAND >> 10);
+        let message =
+            format!("a command is text of up to {} KiB; put the rest into a file of `code`", LONGEST_COMMAND >> 10);
         return Some(fault(located, &["command"], message));
     }
     if let Some(code) = &job.code
@@ -150,7 +157,9 @@ fn command_parameters(located: &Located, job: &JobSpec) -> Option<SpecError> {
 
 fn outputs(located: &Located, job: &JobSpec) -> Option<SpecError> {
     let mut seen = HashSet::new();
-    for (kind, outputs) in [("model", &job.outputs.model), ("dataset", &job.outputs.dataset), ("files", &job.outputs.files)] {
+    for (kind, outputs) in
+        [("model", &job.outputs.model), ("dataset", &job.outputs.dataset), ("files", &job.outputs.files)]
+    {
         for (index, output) in outputs.0.iter().enumerate() {
             let index = index.to_string();
             if output.path != "." && !is_inner_path(&output.path) {

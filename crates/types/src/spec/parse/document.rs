@@ -34,7 +34,7 @@ pub fn split(text: &str) -> Vec<Range<usize>> {
             }
             // What stands behind the marker belongs to the document: `--- {kind: job}`.
             Some(_) => says_something = has_content(&line[3..]),
-            None => says_something |= has_content(line) && !(line.starts_with('%') && !says_something),
+            None => says_something |= has_content(line) && !line.starts_with('%'),
         }
     }
     if says_something {
@@ -62,10 +62,7 @@ mod tests {
     fn documents_are_what_stands_between_the_markers() {
         let text = "# licence\n---\nkind: a\n---\n# nothing\n---\r\nkind: b\r\n...\nkind: c\n--- {kind: d}\n";
         let documents: Vec<_> = split(text).into_iter().map(|range| text[range].trim_end().to_owned()).collect();
-        assert_eq!(
-            documents,
-            ["# licence\n---\nkind: a", "---\r\nkind: b", "kind: c", "--- {kind: d}"]
-        );
+        assert_eq!(documents, ["# licence\n---\nkind: a", "---\r\nkind: b", "kind: c", "--- {kind: d}"]);
         assert!(split("# only a comment\n---\n---\n").is_empty());
         assert_eq!(split("%YAML 1.2\n---\nkind: a\n").len(), 1);
         assert_eq!(split("command: |\n  ---\n  x\n----\n").len(), 1);

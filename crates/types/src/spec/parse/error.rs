@@ -54,8 +54,7 @@ impl fmt::Display for SpecError {
         writeln!(f, "error: {}: {}", self.place(), self.message)?;
         if !self.source_line.is_empty() {
             let before: String = self.source_line.chars().take(self.mark as usize).collect();
-            let marked: String =
-                self.source_line.chars().skip(self.mark as usize).take(self.length as usize).collect();
+            let marked: String = self.source_line.chars().skip(self.mark as usize).take(self.length as usize).collect();
             let carets = "^".repeat(marked.width().max(1));
             writeln!(f, "{:>5} | {}", self.line, self.source_line)?;
             write!(f, "      | {}{carets}", " ".repeat(before.width()))?;

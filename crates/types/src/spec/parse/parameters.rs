@@ -40,9 +40,8 @@ pub fn expand_parameters(command: &str, parameters: &BTreeMap<String, Value>) ->
     while let Some(next) = rest.chars().next() {
         if rest.starts_with(OPENING) {
             let found = reference(rest).ok_or_else(|| format!("`{OPENING}` is not closed by `}}`"))?;
-            let value = parameters
-                .get(found.name)
-                .ok_or_else(|| format!("`{}` names no parameter", short(found.written)))?;
+            let value =
+                parameters.get(found.name).ok_or_else(|| format!("`{}` names no parameter", short(found.written)))?;
             let text = match value {
                 Value::String(text) => text.clone(),
                 other => other.to_string(),
@@ -175,3 +174,77 @@ impl Shell {
 
 const UNQUOTABLE: &str = "stands where its value cannot be quoted (a here-document, `case`, backquotes, arithmetic or `${...}`); \
                           put it into an argument of its own, or read $DURE_PARAMS in the program";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn expand(command: &str, value: Value) -> Result<String, String> {
+        expand_parameters(command, &BTreeMap::from([("x".to_owned(), value)]))
+    }
+
+    #[test]
+    fn plain_values_stand_as_they_are_everywhere() {
+        for (command, expanded) in [
+            ("train ${parameters.x} $HOME ${HOME}", "train 20 $HOME ${HOME}"),
+            ("cat <<END\n${parameters.x}\nEND", "cat <<END\n20\nEND"),
+            ("echo $((${parameters.x} + 1))", "echo $((20 + 1))"),
+            ("a${parameters.x}b${parameters.x}", "a20b20"),
+        ] {
+            assert_eq!(expand(command, json!(20)).unwrap(), expanded);
+        }
+        assert_eq!(expand("${parameters.x}", json!("a/b-1.0")).unwrap(), "a/b-1.0");
+        assert_eq!(expand("${parameters.x}", json!(true)).unwrap(), "true");
+        assert_eq!(expand("${parameters.x}", json!("")).unwrap(), "''");
+        assert_eq!(expand("${parameters.x}", json!({"a": [1]})).unwrap(), r#"'{"a":[1]}'"#);
+    }
+
+    #[test]
+    fn what_names_no_parameter_is_refused() {
+        assert!(expand("${parameters.y}", json!(1)).unwrap_err().contains("names no parameter"));
+        assert!(expand("${parameters.x", json!(1)).unwrap_err().contains("not closed"));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn the_shell_sees_any_value_as_one_literal_piece() {
+        let evil =
+            ["$(echo no)", "`echo no`", "a'b", "\"", "; echo no", "a b\nc", "\\", "'; echo no; '", "$HOME", "*", "# x"];
+        let places = [
+            ("printf %s ${parameters.x}", "", ""),
+            ("printf %s \"<${parameters.x}>\"", "<", ">"),
+            ("printf %s '<${parameters.x}>'", "<", ">"),
+            ("printf %s \"$(printf %s ${parameters.x})\"", "", ""),
+            ("printf %s \"$(printf %s \"(${parameters.x})\")\"", "(", ")"),
+            ("(printf %s pre${parameters.x})", "pre", ""),
+            ("# don't mind \"this\"\nprintf %s ${parameters.x}", "", ""),
+            ("printf %s it\\'s${parameters.x}", "it's", ""),
+        ];
+        for value in evil {
+            for (command, before, after) in places {
+                let expanded = expand(command, json!(value)).unwrap();
+                let output = std::process::Command::new("/bin/sh").args(["-c", &expanded]).output().unwrap();
+                let printed = String::from_utf8(output.stdout).unwrap();
+                assert_eq!(printed, format!("{before}{value}{after}"), "{command} with {value:?}: {expanded}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_nothing_can_be_quoted_only_plain_values_are_put() {
+        for command in [
+            "cat <<END\n${parameters.x}\nEND",
+            "echo `echo ${parameters.x}`",
+            "echo ${A:-${parameters.x}}",
+            "echo $((${parameters.x}))",
+            "echo \"$(case a in a) echo b;; esac) ${parameters.x}\"",
+            "echo $${parameters.x}",
+            "echo \\${parameters.x}",
+            "echo $'${parameters.x}'",
+        ] {
+            assert!(expand(command, json!("$(no)")).is_err(), "{command}");
+        }
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, ops::Range};
 
-use serde_saphyr::granit_parser::{Event, Parser, Span, options};
+use serde_saphyr::granit_parser::{Event, Parser, Span, StructureStyle, options};
 
 use super::error::{Mark, Source, SpecError};
 use crate::problem::Code;
@@ -53,6 +53,10 @@ impl Node {
         }
     }
 
+    pub fn text(&self) -> Option<&str> {
+        if let Value::Scalar(text) = &self.value { Some(text) } else { None }
+    }
+
     pub fn at(&self, path: &[&str]) -> Option<&Node> {
         path.iter().try_fold(self, |node, name| node.get(name))
     }
@@ -77,6 +81,16 @@ impl Node {
         }
     }
 
+    /// The field whose name has this mark.
+    pub fn named(&self, mark: Mark) -> Option<(&str, &Node)> {
+        match &self.value {
+            Value::Mapping(fields) => {
+                fields.iter().find(|(key, _)| key.mark == mark).map(|(key, value)| (key.text.as_str(), value))
+            }
+            _ => None,
+        }
+    }
+
     /// The path to what stands at a byte, and its mark. On a name, the path is that of its mapping.
     pub fn find(&self, byte: usize) -> (Vec<String>, Mark) {
         let mut path = Vec::new();
@@ -87,7 +101,10 @@ impl Node {
                     if let Some((key, _)) = fields.iter().find(|(key, _)| key.mark.holds(byte)) {
                         return (path, key.mark);
                     }
-                    fields.iter().find(|(_, value)| value.range.holds(byte)).map(|(key, value)| (key.text.clone(), value))
+                    fields
+                        .iter()
+                        .find(|(_, value)| value.range.holds(byte))
+                        .map(|(key, value)| (key.text.clone(), value))
                 }
                 Value::Sequence(items) => {
                     let found = items.iter().enumerate().find(|(_, item)| item.range.holds(byte));
@@ -138,6 +155,7 @@ impl Mark {
 struct Open {
     node: Node,
     key: Option<Key>,
+    bracket: bool,
 }
 
 pub fn read(source: &Source, range: Range<usize>) -> Result<Node, Box<SpecError>> {
@@ -161,10 +179,16 @@ pub fn read(source: &Source, range: Range<usize>) -> Result<Node, Box<SpecError>
     let mut nodes = 0;
     for next in parser {
         let (event, span) = next.map_err(|error| {
-            let at = range.start + error.marker().byte_offset().unwrap_or(0);
-            fault((at..at).into(), plain_words(error.info(), text, at - range.start))
+            let at = error.marker().byte_offset().unwrap_or(0).min(text.len());
+            let bracket = open.iter().rfind(|open| open.bracket).map(|open| open.node.range.start);
+            let (at, message) = plain_words(&error.info(), source, range.start, at, bracket);
+            fault((range.start + at..range.start + at).into(), message)
         })?;
         let mark = place(&span);
+        let bracket = matches!(
+            event,
+            Event::SequenceStart(StructureStyle::Flow, ..) | Event::MappingStart(StructureStyle::Flow, ..)
+        );
         let value = match event {
             Event::Scalar(text, ..) => Value::Scalar(text.into_owned()),
             Event::Alias(_) => Value::Alias,
@@ -188,7 +212,7 @@ pub fn read(source: &Source, range: Range<usize>) -> Result<Node, Box<SpecError>
             Value::Sequence(_) | Value::Mapping(_) if open.len() >= DEEPEST => {
                 return Err(fault(mark, format!("nested deeper than {DEEPEST}")));
             }
-            Value::Sequence(_) | Value::Mapping(_) => open.push(Open { node, key: None }),
+            Value::Sequence(_) | Value::Mapping(_) => open.push(Open { node, key: None, bracket }),
             _ => attach(&mut open, &mut root, node),
         }
     }
@@ -201,7 +225,7 @@ fn attach(open: &mut [Open], root: &mut Option<Node>, node: Node) {
             root.get_or_insert(node);
         }
         Some(Open { node: Node { value: Value::Sequence(items), .. }, .. }) => items.push(node),
-        Some(Open { node: Node { value: Value::Mapping(fields), .. }, key }) => match key.take() {
+        Some(Open { node: Node { value: Value::Mapping(fields), .. }, key, .. }) => match key.take() {
             Some(key) => fields.push((key, node)),
             None => {
                 let mark = node.mark();
@@ -213,12 +237,39 @@ fn attach(open: &mut [Open], root: &mut Option<Node>, node: Node) {
     }
 }
 
-/// What the parser says, for somebody who does not know its grammar.
-fn plain_words(message: String, text: &str, at: usize) -> String {
-    let before = text.get(..at).unwrap_or(text);
-    let line = before.rsplit('\n').next().unwrap_or_default();
-    if text.get(at..).is_some_and(|rest| rest.starts_with('\t')) || line.trim_start_matches(' ').starts_with('\t') {
-        return "a tab indents this line; YAML is indented with spaces".to_owned();
+/// What the parser says, for somebody who does not know its grammar, and where.
+fn plain_words(said: &str, source: &Source, start: usize, at: usize, bracket: Option<usize>) -> (usize, String) {
+    let text = &source.text[start..];
+    let line = text.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1);
+    // The parser may stop at the end of the line above the tab.
+    let mut begin = line;
+    for line in text.get(line..).unwrap_or_default().split_inclusive('\n').take(2) {
+        let indent = line.len() - line.trim_start_matches([' ', '\t']).len();
+        if let Some(tab) = line[..indent].find('\t') {
+            return (begin + tab, "a tab indents this line; YAML is indented with spaces".to_owned());
+        }
+        begin += line.len();
     }
-    format!("not valid YAML: {message}")
+    if let Some(bracket) = bracket {
+        let (line, _) = source.position(bracket);
+        let which = source.text.get(bracket..=bracket).unwrap_or("[");
+        if said.contains("unclosed bracket") {
+            return (at, format!("not valid YAML: the `{which}` on line {line} is not closed"));
+        }
+        return (at, format!("not valid YAML: {said}; is the `{which}` on line {line} closed?"));
+    }
+    let advice = if said.contains("mapping values are not allowed") {
+        "a `:` where no field can begin; indent the line like its neighbours, or quote the text"
+    } else if said.contains("unknown anchor") {
+        "`*` refers to an anchor (`&name`) above, and there is none; quote it if it is text"
+    } else if said.contains("unknown escape") {
+        "double quotes do not know this escape; single quotes keep a backslash as it is"
+    } else if said.contains("unexpected character") {
+        "text cannot begin with this character; quote it"
+    } else if said.contains("unclosed quote") {
+        "this quote is not closed"
+    } else {
+        said
+    };
+    (at, format!("not valid YAML: {advice}"))
 }

@@ -6,12 +6,12 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, Visitor, value::MapAccessDeserializer},
 };
-use serde_saphyr::{Error, Options, budget, options};
+use serde_saphyr::{Error, MessageFormatter, Options, budget, options};
 
 use super::{
     super::{Kind, Spec},
     error::{Mark, Source, SpecError, nearest, short},
-    tree::{DEEPEST, MOST_NODES, Node},
+    tree::{DEEPEST, MOST_NODES, Node, Value},
 };
 use crate::problem::Code;
 
@@ -120,13 +120,32 @@ fn explain(source: &Source, offset: usize, kind: Kind, root: &Node, error: &Erro
     }
     let location = error.location().or_else(|| inner.location());
     let byte = location.and_then(|location| location.span().byte_offset()).and_then(|byte| usize::try_from(byte).ok());
-    let (path, mark) = match byte {
+    let (mut path, mut mark) = match byte {
         Some(byte) => root.find(offset + byte),
         None => (Vec::new(), root.mark()),
     };
-    let names: Vec<&str> = path.iter().map(String::as_str).filter(|step| !step.bytes().all(|b| b.is_ascii_digit())).collect();
+    // A value of the wrong type may be blamed on the name before it.
+    if matches!(inner, Error::SerdeInvalidType { .. } | Error::Unexpected { .. })
+        && let Some((name, value)) = node(root, &path).named(mark)
+    {
+        mark = value.mark();
+        path.push(name.to_owned());
+    }
+    let node = node(root, &path);
+    let names: Vec<&str> = path.iter().map(String::as_str).filter(|step| !is_index(step)).collect();
     let at = |code: Code, mark: Mark, message: String| source.error(code, mark, message).hint(hint(kind, &names));
     let place = if names.is_empty() { kind.as_str().to_owned() } else { names.join(".") };
+    let expected = |what: &str| {
+        let what = plain(what);
+        let (found, written) = match &node.value {
+            Value::Scalar(text) => (format!("`{}`", short(text)), text.as_str()),
+            Value::Sequence(_) => ("a list".to_owned(), ""),
+            Value::Mapping(_) => ("fields".to_owned(), ""),
+            Value::Alias => ("what the alias stands for".to_owned(), ""),
+        };
+        let fault = at(Code::SpecValue, mark, format!("{place}: expected {what}, found {found}"));
+        fault.suggest((what == "a list" && !written.is_empty()).then(|| format!("[{}]", short(written))))
+    };
     match inner {
         Error::SerdeUnknownField { field, expected, .. } => {
             let fault = at(Code::SpecField, mark, format!("unknown field `{}` in {place}", short(field)));
@@ -135,21 +154,20 @@ fn explain(source: &Source, offset: usize, kind: Kind, root: &Node, error: &Erro
             fault.suggest(elsewhere.or_else(|| nearest(field, expected.iter().copied())))
         }
         Error::SerdeMissingField { field, .. } => {
-            let container = root.nearest(&path.iter().map(String::as_str).collect::<Vec<_>>());
-            at(Code::SpecMissing, container.mark(), format!("missing field `{field}` in {place}"))
+            at(Code::SpecMissing, node.mark(), format!("missing field `{field}` in {place}"))
         }
         Error::DuplicateMappingKey { key, .. } => {
             let key = key.as_deref().map(|key| format!(" `{}`", short(key))).unwrap_or_default();
             at(Code::SpecDuplicate, mark, format!("the name{key} stands here twice"))
         }
-        Error::SerdeInvalidType { unexpected, expected, .. } | Error::SerdeInvalidValue { unexpected, expected, .. } => {
-            at(Code::SpecValue, mark, format!("{place}: expected {}, found {}", plain(expected), plain(unexpected)))
-        }
         Error::NullIntoString { .. } => at(Code::SpecValue, mark, format!("{place}: nothing stands here")),
-        Error::InvalidScalar { ty, .. } => at(Code::SpecValue, mark, format!("{place}: expected {}", plain(ty))),
-        Error::Unexpected { expected, .. } => at(Code::SpecValue, mark, format!("{place}: expected {}", plain(expected))),
-        Error::UnknownAnchor { .. } => at(Code::SpecSyntax, mark, "no anchor (`&name`) of this name stands above".to_owned()),
-        Error::UnsupportedTag { tag, .. } => at(Code::SpecSyntax, mark, format!("the tag `{}` means nothing here", short(tag))),
+        Error::SerdeInvalidType { expected: what, .. } | Error::SerdeInvalidValue { expected: what, .. } => {
+            expected(what)
+        }
+        Error::InvalidScalar { ty: what, .. } | Error::Unexpected { expected: what, .. } => expected(what),
+        Error::UnsupportedTag { tag, .. } => {
+            at(Code::SpecSyntax, mark, format!("the tag `{}` means nothing here", short(tag)))
+        }
         Error::Budget { .. }
         | Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
@@ -163,24 +181,25 @@ fn explain(source: &Source, offset: usize, kind: Kind, root: &Node, error: &Erro
             let suggestion = (quoted && !written.is_empty()).then(|| format!("\"{written}\""));
             fault.suggest(suggestion)
         }
-        other => at(Code::SpecValue, mark, format!("{place}: {}", other.render_with_formatter(&Words))),
+        other => {
+            at(Code::SpecValue, mark, format!("{place}: {}", serde_saphyr::UserMessageFormatter.format_message(other)))
+        }
     }
 }
 
-/// The parser's own words without their place.
-struct Words;
+fn node<'a>(root: &'a Node, path: &[String]) -> &'a Node {
+    root.nearest(&path.iter().map(String::as_str).collect::<Vec<_>>())
+}
 
-impl serde_saphyr::MessageFormatter for Words {
-    fn format_message<'a>(&self, error: &'a Error) -> std::borrow::Cow<'a, str> {
-        serde_saphyr::UserMessageFormatter.format_message(error)
-    }
+fn is_index(step: &str) -> bool {
+    step.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// `fields: dure schema job.resources`
 pub fn hint(kind: Kind, names: &[&str]) -> String {
     let mut path = kind.as_str().to_owned();
     // Below these, names are the writer's own.
-    for name in names.iter().take(3) {
+    for name in names.iter().filter(|name| !is_index(name)).take(3) {
         path.push('.');
         path.push_str(name);
         if matches!(*name, "data" | "parameters" | "env") {
@@ -191,14 +210,13 @@ pub fn hint(kind: Kind, names: &[&str]) -> String {
 }
 
 /// serde's words for types into those of a file.
-fn plain(words: &str) -> String {
-    let words = words.strip_prefix("struct ").map_or(words, |_| "fields with values");
+fn plain(words: &str) -> &str {
     match words {
-        "map" | "mapping" | "mapping start" | "a map" => "fields with values".to_owned(),
-        "sequence" | "sequence start" | "a sequence" => "a list".to_owned(),
-        "a string" | "string scalar" | "scalar" => "text".to_owned(),
-        "unit value" | "Option value" | "null" => "nothing".to_owned(),
-        "u32" | "u64" => "a whole number".to_owned(),
-        other => other.replace("string \"", "the text \"").replace("floating point `", "the number `").replace("integer `", "the number `"),
+        "map" | "mapping" | "mapping start" | "a map" => "fields with values",
+        "sequence" | "sequence start" | "a sequence" => "a list",
+        "a string" | "string scalar" | "scalar" | "string" => "text",
+        "u32" | "u64" | "i64" | "i128" | "u128" | "integer" => "a whole number",
+        words if words.starts_with("struct ") => "fields with values",
+        other => other,
     }
 }
