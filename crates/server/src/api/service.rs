@@ -1,0 +1,116 @@
+//! Services with their replicas.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use dure_store::{RunRow, ServiceRow, service::ServiceChange};
+use dure_types::{
+    Money, Name, Page,
+    run::RunState,
+    service::{Replica, Service, ServiceState},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::InProject;
+use crate::{core::Core, error::ApiResult};
+
+pub fn routes() -> OpenApiRouter<Arc<Core>> {
+    OpenApiRouter::new().routes(routes!(list_services)).routes(routes!(get_service, delete_service))
+}
+
+/// Services by name
+#[utoipa::path(
+    get, path = "/projects/{project}/services", operation_id = "list_services", tag = "service",
+    params(("project" = String, Path)), responses((status = 200, body = Page<Service>)),
+)]
+async fn list_services(
+    State(core): State<Arc<Core>>,
+    InProject(_, project): InProject,
+) -> ApiResult<Json<Page<Service>>> {
+    let mut items = Vec::new();
+    for row in core.store.list_services(&project).await? {
+        items.push(service_of(&core, row).await?);
+    }
+    Ok(Json(Page { items, next: None }))
+}
+
+/// One service
+#[utoipa::path(
+    get, path = "/projects/{project}/services/{name}", operation_id = "get_service", tag = "service",
+    params(("project" = String, Path), ("name" = String, Path)), responses((status = 200, body = Service)),
+)]
+async fn get_service(
+    State(core): State<Arc<Core>>,
+    InProject(_, project): InProject,
+    Path((_, name)): Path<(String, Name)>,
+) -> ApiResult<Json<Service>> {
+    let row = core.store.service(&project, &name).await?;
+    service_of(&core, row).await.map(Json)
+}
+
+async fn service_of(core: &Core, row: ServiceRow) -> ApiResult<Service> {
+    let replicas = core.store.replicas(&row.project, &row.name).await?;
+    let path = format!("/s/{}/{}", row.project, row.name);
+    let stats = core.routes.stats().remove(&format!("{}/{}", row.project, row.name));
+    let live = replicas.into_iter().filter(|run| !run.state.is_over());
+    Ok(Service {
+        replicas: live.map(|run| replica_of(core, run)).collect(),
+        requests: stats.map_or(0, |stats| stats.requests),
+        cost: spent(core, &row).await?,
+        path,
+        name: row.name,
+        project: row.project,
+        state: row.state,
+        reason: row.reason,
+        serving: row.serving,
+        revision: row.revision,
+        created_by: row.created_by,
+        created_at: row.created_at,
+    })
+}
+
+fn replica_of(core: &Core, run: RunRow) -> Replica {
+    Replica {
+        ready: run.state == RunState::Running && core.services.is_ready(&run.id),
+        revision: run.service.map_or(0, |(_, revision)| revision),
+        state: run.state,
+        reason: run.reason,
+        run: run.id,
+    }
+}
+
+async fn spent(core: &Core, row: &ServiceRow) -> ApiResult<Money> {
+    let intervals = core.store.ledger(std::slice::from_ref(&row.project), None).await?;
+    let of_service = |row: &dure_store::Interval, name: &Name| row.service.as_ref() == Some(name);
+    let now = core.now();
+    Ok(intervals
+        .iter()
+        .filter(|interval| of_service(interval, &row.name))
+        .map(|interval| {
+            let length = interval.ended_at.unwrap_or(now).since(interval.started_at);
+            interval.cost.unwrap_or_else(|| dure_plan::price::cost(interval.rate, length))
+        })
+        .sum())
+}
+
+/// Delete a service; its replicas end
+#[utoipa::path(
+    delete, path = "/projects/{project}/services/{name}", operation_id = "delete_service", tag = "service",
+    params(("project" = String, Path), ("name" = String, Path)), responses((status = 204)),
+)]
+async fn delete_service(
+    State(core): State<Arc<Core>>,
+    InProject(_, project): InProject,
+    Path((_, name)): Path<(String, Name)>,
+) -> ApiResult<StatusCode> {
+    let row = core.store.service(&project, &name).await?;
+    let change = ServiceChange { state: ServiceState::Stopping, reason: None, serving: row.serving, at: core.now() };
+    let (of, service) = (project.clone(), name.clone());
+    core.store.write(move |tx| Box::pin(async move { tx.set_service_state(&of, &service, &change).await })).await?;
+    core.services.changed(project, name);
+    Ok(StatusCode::NO_CONTENT)
+}

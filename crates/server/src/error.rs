@@ -1,0 +1,66 @@
+//! From the errors of the parts to what the API answers.
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use dure_store::StoreError;
+use dure_types::{Code, Problem};
+
+/// An answer that is a problem.
+#[derive(Debug)]
+pub struct ApiError(pub Problem);
+
+pub type ApiResult<T> = Result<T, ApiError>;
+
+impl ApiError {
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self(Problem::new(code, detail))
+    }
+
+    #[must_use]
+    pub fn next(self, next: impl Into<String>) -> Self {
+        Self(self.0.next(next))
+    }
+
+    /// Something that is our fault: told to the log whole, to the caller in general words.
+    pub fn internal(error: impl std::fmt::Display) -> Self {
+        tracing::error!(%error, "internal error");
+        Self::new(Code::Internal, "something went wrong inside Dure; its log says what")
+            .next("see the output of dure up")
+    }
+}
+
+impl From<Problem> for ApiError {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::NotFound { .. } => Self::new(Code::NotFound, error.to_string()),
+            StoreError::Exists { .. } => Self::new(Code::Exists, error.to_string()),
+            StoreError::InUse { .. } => Self::new(Code::InUse, error.to_string()),
+            _ if error.is_retryable() => {
+                tracing::warn!(%error, "the store cannot take this now");
+                Self::new(Code::StoreBusy, "the store cannot take this now").next("try again in a moment")
+            }
+            _ => Self::internal(error),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(&self.0)).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(Problem::CONTENT_TYPE));
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
