@@ -1,1 +1,7 @@
-fn main() {}
+//! The binary `dure`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    dure_cli::main()
+}

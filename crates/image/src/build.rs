@@ -5,6 +5,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use dure_types::environment::EnvironmentInput;
 use rustix::io::FdFlags;
 use serde::{Deserialize, Serialize};
 
