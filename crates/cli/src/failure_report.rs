@@ -32,7 +32,7 @@ pub async fn of_run(client: &Client, detail: &RunDetail, again: Option<&str>) ->
     {
         culprit = build.run;
     }
-    let words = if run.state == RunState::Failed { words_of(client, &culprit).await } else { None };
+    let words = if has_words(run) { words_of(client, &culprit).await } else { None };
     report(detail, &culprit, words, again).into()
 }
 
@@ -56,6 +56,13 @@ pub async fn of_service(client: &Client, service: &Service, again: Option<&str>)
         said.lines.push(further_service(service, again));
     }
     said.into()
+}
+
+/// Whether the program itself knows why; one that was killed does not.
+fn has_words(run: &Run) -> bool {
+    let of_program =
+        [ReasonCode::ExitCode, ReasonCode::Signalled, ReasonCode::EnvironmentFailed, ReasonCode::OutputMissing];
+    run.state == RunState::Failed && of_program.into_iter().any(|code| is(run, code))
 }
 
 fn is(run: &Run, code: ReasonCode) -> bool {

@@ -163,7 +163,9 @@ fn given_up(service: &Service, revision: u32, failures: usize) -> Option<Reason>
     let never_ready = service.replicas.iter().filter(|r| r.revision == revision).all(|r| !r.was_ready && !r.ready);
     let hopeless = |reason: &Reason| matches!(reason.code, ReasonCode::StagingFailed | ReasonCode::CommandNotFound);
     let last = last_reason(service, revision);
-    (never_ready && (failures >= TRIES || last.as_ref().is_some_and(hopeless))).then_some(last).flatten()
+    // What answers, or did before a restart of the control plane, is never given up.
+    let serves = service.serving == Some(revision);
+    (!serves && never_ready && (failures >= TRIES || last.as_ref().is_some_and(hopeless))).then_some(last).flatten()
 }
 
 fn last_reason(service: &Service, revision: u32) -> Option<Reason> {

@@ -10,18 +10,18 @@ use dure_types::{Code, Problem};
 
 /// An answer that is a problem.
 #[derive(Debug)]
-pub struct ApiError(pub Problem);
+pub struct ApiError(pub Box<Problem>);
 
 pub type ApiResult<T> = Result<T, ApiError>;
 
 impl ApiError {
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self(Problem::new(code, detail))
+        Problem::new(code, detail).into()
     }
 
     #[must_use]
     pub fn next(self, next: impl Into<String>) -> Self {
-        Self(self.0.next(next))
+        self.0.next(next).into()
     }
 
     /// Something that is our fault: told to the log whole, to the caller in general words.
@@ -34,7 +34,7 @@ impl ApiError {
 
 impl From<Problem> for ApiError {
     fn from(problem: Problem) -> Self {
-        Self(problem)
+        Self(Box::new(problem))
     }
 }
 

@@ -32,11 +32,13 @@ type Open = HashMap<(RunId, u32), watch::Sender<Progress>>;
 pub struct Logs {
     folder: PathBuf,
     open: Arc<Mutex<Open>>,
+    /// How many logs were opened to be written, for those who wait for one.
+    opened: watch::Sender<u64>,
 }
 
 impl Logs {
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder, open: Arc::default() }
+        Self { folder, open: Arc::default(), opened: watch::Sender::new(0) }
     }
 
     fn path(&self, run: &RunId, attempt: u32) -> PathBuf {
@@ -55,7 +57,13 @@ impl Logs {
         let sender = watch::Sender::new(Progress { length, complete: false });
         let key = (run.clone(), attempt);
         self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), sender);
+        self.opened.send_modify(|opened| *opened += 1);
         Writer { path, file: None, length, open: Arc::clone(&self.open), key }
+    }
+
+    /// Changes when a log is opened to be written.
+    pub fn opened(&self) -> watch::Receiver<u64> {
+        self.opened.subscribe()
     }
 
     /// How far an attempt's log has come; complete at once when nobody writes it.

@@ -31,7 +31,7 @@ impl Input {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Work {
-    Job(JobSpec),
+    Job(Box<JobSpec>),
     Build(EnvironmentInput),
     Replica { model: Name, version: u32 },
 }

@@ -86,6 +86,14 @@ fn is_new(change: &Change) -> bool {
 /// In the order of the file's needs: runs first, because services wait for what they make. Every run has
 /// its streams from their beginning, so nothing is missed by following one after the other.
 async fn follow(follower: &Follower<'_>, client: &Client, done: &ChangeSet) -> Result<(), CliError> {
+    for change in done.changes.iter().filter(|change| change.kind == Kind::Dataset && is_new(change)) {
+        if let Some(version) = change.version {
+            let name = format!("{}@{version}", change.name);
+            follower
+                .context
+                .say(&format!("  {}", messages::output_line("dataset", name, format::clean(&change.summary))))?;
+        }
+    }
     let mut failed = None;
     for change in done.changes.iter().filter(|change| change.kind == Kind::Job && is_new(change)) {
         let Some(run) = &change.run else { continue };
@@ -105,14 +113,6 @@ async fn follow(follower: &Follower<'_>, client: &Client, done: &ChangeSet) -> R
     }
     for change in done.changes.iter().filter(|change| change.kind == Kind::Service && is_new(change)) {
         follower.service(&change.name, client.url()).await?;
-    }
-    for change in done.changes.iter().filter(|change| change.kind == Kind::Dataset && is_new(change)) {
-        if let Some(version) = change.version {
-            let name = format!("{}@{version}", change.name);
-            follower
-                .context
-                .say(&format!("  {}", messages::output_line("dataset", name, format::clean(&change.summary))))?;
-        }
     }
     Ok(())
 }

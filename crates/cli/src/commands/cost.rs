@@ -89,11 +89,14 @@ fn render(report: &CostReport, by: CostBy, width: Option<usize>) -> String {
         heavy(report.baseline.to_string()),
         heavy(saved(report.spent, report.baseline)),
     ]);
-    let mut rates = messages::rates(format::clean(&report.rate_source));
-    if report.assumed {
-        rates.push_str(&format!(" ({})", messages::assumed()));
-    }
+    let rates = messages::rates(rates(&report.rate_source, report.assumed));
     format!("{}{}\n{rates}\n", table.render(width), messages::baseline(format::clean(&report.baseline_name)))
+}
+
+/// Where rates come from. That they are an assumption is said even where the source does not say it.
+pub fn rates(source: &str, assumed: bool) -> String {
+    let source = format::clean(source);
+    if assumed && !source.contains("assumed") { format!("{source} ({})", messages::assumed()) } else { source }
 }
 
 fn group_name(line: &CostLine) -> String {

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, pin::pin};
 
 use dure_client::Client;
 use dure_types::{
-    Page, RunId,
+    Digest, Page, RunId,
     event::{Event, EventQuery},
 };
 use futures_util::StreamExt as _;
@@ -77,11 +77,12 @@ fn row(event: &Event) -> [String; 6] {
     ]
 }
 
-/// Runs are called by the beginning of their ids, here as everywhere.
+/// Runs are called by the beginning of their ids, here as everywhere, and so is what has only a digest.
 fn subject(event: &Event) -> String {
-    match event.subject.parse::<RunId>() {
-        Ok(id) => id.short().to_owned(),
-        Err(_) => event.subject.clone(),
+    match (event.subject.parse::<RunId>(), event.subject.parse::<Digest>()) {
+        (Ok(id), _) => id.short().to_owned(),
+        (_, Ok(digest)) => digest.short().to_owned(),
+        _ => event.subject.clone(),
     }
 }
 

@@ -79,10 +79,13 @@ pub async fn show(context: &Context, name: &str) -> Result<(), CliError> {
                 .iter()
                 .map(|gpu| format!("{}   {}   {}", gpu.id, gpu.model, format::bytes(gpu.memory_bytes))),
         );
-        let assumed = if node.rate.assumed { format!(", {}", messages::assumed()) } else { String::new() };
         view.row(
             messages::h_rate(),
-            format!("{} ({}{assumed})", format::per_hour(node.rate.per_hour), node.rate.source),
+            format!(
+                "{}   {}",
+                format::per_hour(node.rate.per_hour),
+                super::cost::rates(&node.rate.source, node.rate.assumed)
+            ),
         );
         view.row(messages::h_limits(), &node.limits);
         view.row(messages::h_ready(), if node.ready { messages::yes() } else { messages::no() });

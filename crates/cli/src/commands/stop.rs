@@ -1,6 +1,6 @@
 //! `dure stop`: a run, or a service with its replicas.
 
-use dure_types::Name;
+use dure_types::{Name, run::RunState};
 
 use crate::{args, context::Context, exit::CliError, find, hint, messages};
 
@@ -12,7 +12,10 @@ pub async fn run(context: &Context, arguments: args::Stop) -> Result<(), CliErro
     let client = context.client()?;
     let run = find::run(&client, &arguments.thing).await?;
     let run = client.stop_run(run.id.as_str()).await?;
-    context.show(&run, |run| format!("{}\n", messages::stopped_run(run.id.short(), run.state.as_str())))?;
+    context.show(&run, |run| {
+        let state = if run.state.is_over() { run.state } else { RunState::Stopping };
+        format!("{}\n", messages::stopped_run(run.id.short(), state.as_str()))
+    })?;
     hint::print(context, [hint::why(run.id.short()), hint::ps()])?;
     Ok(())
 }

@@ -37,6 +37,7 @@ fn render(run: &Run, why: &Why, width: Option<usize>) -> String {
     let summary = format::clean(&why.summary);
     let head = match why.state {
         RunState::Queued => messages::waiting_for(format::duration(format::now().since(run.created_at)), summary),
+        state if summary.starts_with(state.as_str()) => summary,
         state => format!("{}: {summary}", state.as_str()),
     };
     format!("{head}\n{}", view.render(width))

@@ -157,10 +157,12 @@ impl Follower<'_> {
         match event {
             Some(LogEvent::Text { text, .. }) => {
                 for line in build.lines.add(&text) {
+                    let is_ready = line.starts_with("ready");
                     let line = messages::environment_line(&build.environment, line);
                     followed.said.clone_from(&line);
-                    // On a terminal the newest line stands below; only what it came to stays.
-                    if !self.progress.is_shown() {
+                    // On a terminal the newest line stands below; only what it came to stays. That it is
+                    // ready is said once, with the number of its packages.
+                    if !self.progress.is_shown() && !is_ready {
                         self.say(&line)?;
                     }
                 }

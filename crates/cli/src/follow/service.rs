@@ -43,7 +43,7 @@ impl Follower<'_> {
                 .map_or_else(|| service.state.as_str().to_owned(), |reason| reason.message.clone());
             let line = messages::service_waits(name, &why);
             status.set_message(view::fit(&line, crate::output::width()));
-            if said != line && !self.progress.is_shown() {
+            if said != line && service.reason.is_some() && !self.progress.is_shown() {
                 self.say(&line)?;
             }
             said = line;

@@ -30,9 +30,12 @@ pub fn count(number: u64) -> String {
     text
 }
 
-/// `0.3 s`, `11 s`, `4 min`, `2 min 5 s`, `3 h 12 min`, `2 d 3 h`.
+/// `12 ms`, `0.3 s`, `11 s`, `4 min`, `2 min 5 s`, `3 h 12 min`, `2 d 3 h`.
 pub fn duration(length: Duration) -> String {
     let seconds = length.as_secs_f64();
+    if seconds < 0.0995 {
+        return format!("{:.0} ms", seconds * 1000.0);
+    }
     if seconds < 9.95 {
         return format!("{seconds:.1} s");
     }
@@ -146,6 +149,7 @@ mod tests {
     #[test]
     fn lengths_of_time_are_short() {
         for (length, text) in [
+            (0.012, "12 ms"),
             (0.31, "0.3 s"),
             (9.94, "9.9 s"),
             (9.97, "10 s"),
@@ -156,8 +160,8 @@ mod tests {
         ] {
             assert_eq!(seconds(length), text);
         }
-        assert_eq!(seconds(f64::NAN), "0.0 s");
-        assert_eq!(seconds(-1.0), "0.0 s");
+        assert_eq!(seconds(f64::NAN), "0 ms");
+        assert_eq!(seconds(-1.0), "0 ms");
     }
 
     #[test]

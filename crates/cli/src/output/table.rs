@@ -68,8 +68,24 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// The lines, each ended; not wider than `width` if there is one.
+    /// The lines, each ended; not wider than `width` if there is one. A column that has nothing in it is
+    /// left out.
     pub fn render(&self, width: Option<usize>) -> String {
+        self.without_empty_columns().lines(width)
+    }
+
+    fn without_empty_columns(&self) -> Self {
+        let is_kept =
+            |column: &usize| self.rows.is_empty() || self.rows.iter().any(|row| !row[*column].text.is_empty());
+        let kept: Vec<usize> = (0..self.headings.len()).filter(is_kept).collect();
+        Self {
+            headings: kept.iter().map(|column| self.headings[*column].clone()).collect(),
+            right: kept.iter().map(|column| self.right[*column]).collect(),
+            rows: self.rows.iter().map(|row| kept.iter().map(|column| row[*column].clone()).collect()).collect(),
+        }
+    }
+
+    fn lines(&self, width: Option<usize>) -> String {
         let widths = self.widths(width);
         let mut text = String::new();
         if self.headings.iter().any(|heading| !heading.is_empty()) {
@@ -186,6 +202,13 @@ mod tests {
              digits   213 KiB   ready\n\
              숫자         1 B\n"
         );
+    }
+
+    #[test]
+    fn a_column_without_anything_in_it_is_left_out() {
+        let mut table = Table::new(["name", "kind", "spent"]);
+        table.row(["digits", "", "$1"]);
+        assert_eq!(plain(&table.render(None)), "name     spent\ndigits   $1\n");
     }
 
     #[test]

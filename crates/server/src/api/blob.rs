@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    body::Body,
-    extract::{Path, Query, State},
-    http::StatusCode,
-};
+use axum::{body::Body, extract::State, http::StatusCode};
 use dure_store::StoreError;
 use dure_types::{
     Code, Digest, Manifest,
@@ -18,6 +13,7 @@ use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::InProject;
+use super::extract::{Json, Path, Query};
 use crate::{
     change,
     core::Core,

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Query, State},
-};
+use axum::extract::State;
 use dure_plan::cost::{self, Interval};
 use dure_types::{
     Code,
@@ -14,6 +11,7 @@ use dure_types::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::Who;
+use super::extract::{Json, Query};
 use crate::{
     core::Core,
     error::{ApiError, ApiResult},

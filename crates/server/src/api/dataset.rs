@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, Query, State},
-    http::StatusCode,
-    response::Response,
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 use dure_types::{
     Code, Name, Page, Reference, Selector,
     dataset::{CreateDatasetVersion, Dataset, DatasetQuery, DatasetVersion, Rename},
@@ -15,6 +10,7 @@ use dure_types::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::extract::{Json, Path, Query};
 use super::{InProject, zip};
 use crate::{
     change::{self, missing_manifest},

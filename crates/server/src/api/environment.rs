@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, Query, State},
-};
+use axum::extract::State;
 use dure_types::{Page, environment::Environment, page::PageQuery};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::InProject;
+use super::extract::{Json, Path, Query};
 use crate::{core::Core, error::ApiResult};
 
 pub fn routes() -> OpenApiRouter<Arc<Core>> {

@@ -3,8 +3,7 @@
 use std::{convert::Infallible, sync::Arc};
 
 use axum::{
-    Json,
-    extract::{Query, State},
+    extract::State,
     http::HeaderMap,
     response::{
         IntoResponse, Response,
@@ -18,6 +17,7 @@ use dure_types::{
 use futures_util::Stream;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::extract::{Json, Query};
 use super::{InProject, sse};
 use crate::{
     core::Core,

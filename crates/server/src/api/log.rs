@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc};
 
 use axum::{
-    extract::{Path, Query, State},
+    extract::State,
     http::{HeaderMap, header},
     response::{
         IntoResponse, Response,
@@ -11,13 +11,11 @@ use axum::{
     },
 };
 use dure_store::RunRow;
-use dure_types::{
-    Name, RunId,
-    run::{LogQuery, RunState},
-};
+use dure_types::{Name, RunId, run::LogQuery};
 use futures_util::{Stream, StreamExt};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::extract::{Path, Query};
 use super::{InProject, run, sse};
 use crate::{
     core::Core,
@@ -69,7 +67,7 @@ async fn get_logs(
     if sse::wants_events(&headers) {
         return Ok(Sse::new(reader.events(place)).keep_alive(sse::keep_alive()).into_response());
     }
-    let text = reader.events_of_text(place);
+    let text = reader.text(place);
     let body = axum::body::Body::from_stream(text.map(Ok::<_, Infallible>));
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response())
 }
@@ -83,6 +81,12 @@ struct Reader {
     follow: bool,
 }
 
+enum After {
+    More,
+    Attempt(u32),
+    End(Box<RunRow>),
+}
+
 enum Piece {
     Text(Place, String),
     End(Box<RunRow>),
@@ -92,69 +96,87 @@ enum Piece {
 impl Reader {
     fn events(self, from: Place) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
         let core = Arc::clone(&self.core);
-        self.pieces(from).map(move |piece| {
-            Ok(match piece {
-                Piece::Text(place, text) => sse::event("log", format!("{}:{}", place.attempt, place.offset), &text),
-                Piece::End(row) => sse::event("end", "end", &run::run_of(&core, *row, Default::default())),
-                Piece::Failed(error) => sse::event("error", "error", &error.0),
+        self.pieces(from).filter_map(move |piece| {
+            let event = match piece {
+                Piece::Text(_, text) if text.is_empty() => None,
+                Piece::Text(place, text) => {
+                    Some(sse::event("log", format!("{}:{}", place.attempt, place.offset), &text))
+                }
+                Piece::End(row) => Some(sse::event("end", "end", &run::run_of(&core, *row, Default::default()))),
+                Piece::Failed(error) => Some(sse::event("error", "error", &error.0)),
+            };
+            std::future::ready(event.map(Ok))
+        })
+    }
+
+    fn text(self, from: Place) -> impl Stream<Item = String> + use<> {
+        self.pieces(from).filter_map(|piece| {
+            std::future::ready(match piece {
+                Piece::Text(_, text) if !text.is_empty() => Some(text),
+                _ => None,
             })
         })
     }
 
-    fn events_of_text(self, from: Place) -> impl Stream<Item = String> + use<> {
-        self.pieces(from).filter_map(|piece| async move {
-            match piece {
-                Piece::Text(_, text) => Some(text),
-                _ => None,
-            }
-        })
-    }
-
+    /// Attempt after attempt, as long as there is one to come.
     fn pieces(self, from: Place) -> impl Stream<Item = Piece> + use<> {
         async_stream::stream! {
             let mut place = from;
-            let mut events = self.core.store.subscribe();
             loop {
                 if place.attempt > 0 {
                     let mut attempt = std::pin::pin!(self.attempt(place));
                     while let Some(piece) = attempt.next().await {
+                        if let Piece::Text(reached, _) = &piece {
+                            place = *reached;
+                        }
                         yield piece;
                     }
                 }
-                // The attempt has nothing more: is there another, or is the run over?
-                let row = loop {
-                    events.mark_unchanged();
-                    let row = match self.core.store.run(&self.project, &self.run).await {
-                        Ok(row) => row,
-                        Err(error) => {
-                            yield Piece::Failed(error.into());
-                            return;
-                        }
-                    };
-                    let more = self.only.is_none() && row.attempt > place.attempt;
-                    if more || row.state.is_over() || !self.follow || self.only.is_some() {
-                        break row;
-                    }
-                    if row.state == RunState::Running && self.is_open(place.attempt) {
-                        break row;
-                    }
-                    if events.changed().await.is_err() {
+                match self.after(place).await {
+                    Ok(After::More) => {}
+                    Ok(After::Attempt(attempt)) => place = Place { attempt, offset: 0 },
+                    Ok(After::End(row)) => {
+                        yield Piece::End(row);
                         return;
                     }
-                };
-                if self.only.is_none() && row.attempt > place.attempt && self.follow {
-                    place = Place { attempt: place.attempt.max(row.attempt.min(place.attempt + 1)), offset: 0 };
-                } else if row.state.is_over() || !self.follow || self.only.is_some() {
-                    yield Piece::End(Box::new(row));
-                    return;
+                    Err(error) => {
+                        yield Piece::Failed(error);
+                        return;
+                    }
                 }
+            }
+        }
+    }
+
+    /// Waits for what follows on what was read: more of the same attempt, the next one, or the run's end.
+    async fn after(&self, place: Place) -> ApiResult<After> {
+        let mut events = self.core.store.subscribe();
+        let mut opened = self.core.logs.opened();
+        loop {
+            events.mark_unchanged();
+            opened.mark_unchanged();
+            let row = self.core.store.run(&self.project, &self.run).await?;
+            let more = place.attempt > 0
+                && (self.core.logs.length(&self.run, place.attempt) > place.offset || self.is_open(place.attempt));
+            if self.follow && more {
+                return Ok(After::More);
+            }
+            if self.follow && self.only.is_none() && row.attempt > place.attempt {
+                return Ok(After::Attempt(place.attempt + 1));
+            }
+            if !self.follow || row.state.is_over() || self.only.is_some_and(|only| row.attempt > only) {
+                return Ok(After::End(Box::new(row)));
+            }
+            tokio::select! {
+                changed = events.changed() => if changed.is_err() { return Ok(After::End(Box::new(row))) },
+                _ = opened.changed() => {}
             }
         }
     }
 
     /// Whether somebody still writes this attempt's log.
     fn is_open(&self, attempt: u32) -> bool {
-        attempt > 0 && !self.core.logs.progress(&self.run, attempt).borrow().complete
+        !self.core.logs.progress(&self.run, attempt).borrow().complete
     }
 
     /// What an attempt has printed, and goes on printing while it is followed.
@@ -188,10 +210,8 @@ impl Reader {
                     break;
                 }
             }
-            let rest = filter.finish().text;
-            if !rest.is_empty() {
-                yield Piece::Text(Place { attempt, offset: at }, rest);
-            }
+            // Also when there is no text: it tells how far the log was read.
+            yield Piece::Text(Place { attempt, offset: at }, filter.finish().text);
         }
     }
 

@@ -6,6 +6,7 @@ mod cost;
 mod dataset;
 mod environment;
 mod event;
+mod extract;
 mod guard;
 mod log;
 mod metric;
@@ -20,7 +21,7 @@ mod zip;
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
+    Router,
     extract::{DefaultBodyLimit, State},
     http::Uri,
     middleware,
@@ -33,6 +34,7 @@ use dure_types::{
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use self::extract::Json;
 pub(crate) use self::guard::{InProject, Who};
 use crate::{
     change,

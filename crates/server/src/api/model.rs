@@ -2,13 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    body::Body,
-    extract::{Path, Query, State},
-    http::StatusCode,
-    response::Response,
-};
+use axum::{body::Body, extract::State, http::StatusCode, response::Response};
 use dure_store::model::NewModelVersion;
 use dure_types::{
     Code, Name, Page, Reference,
@@ -19,6 +13,7 @@ use dure_types::{
 use tokio_util::io::ReaderStream;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::extract::{Json, Path, Query};
 use super::{InProject, dataset::selector, run::saved_as};
 use crate::{
     change::{self, missing_manifest},

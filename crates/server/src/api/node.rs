@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State};
+use axum::extract::State;
 use dure_types::{Page, node::Node};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::extract::Json;
 use crate::{core::Core, error::ApiResult};
 
 pub fn routes() -> OpenApiRouter<Arc<Core>> {

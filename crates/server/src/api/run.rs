@@ -3,8 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
-    Json,
-    extract::{Path, Query, State},
+    extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -18,6 +17,7 @@ use dure_types::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::extract::{Json, Path, Query};
 use super::{InProject, zip};
 use crate::{
     change::{self, View},
@@ -159,7 +159,7 @@ async fn get_run(
     let outputs = core.store.outputs(&row.id).await?;
     let metrics = core.store.last_metrics(std::slice::from_ref(&row.id)).await?.remove(&row.id).unwrap_or_default();
     let spec = match serde_json::from_value(row.spec.clone()) {
-        Ok(Work::Job(spec)) => Some(spec),
+        Ok(Work::Job(spec)) => Some(*spec),
         _ => None,
     };
     let inputs: Vec<Input> = serde_json::from_value(row.inputs.clone()).unwrap_or_default();

@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{extract::State, http::StatusCode};
 use dure_store::{RunRow, ServiceRow, service::ServiceChange};
 use dure_types::{
     Money, Name, Page,
@@ -16,6 +12,7 @@ use dure_types::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::InProject;
+use super::extract::{Json, Path};
 use crate::{core::Core, error::ApiResult};
 
 pub fn routes() -> OpenApiRouter<Arc<Core>> {

@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{extract::State, http::StatusCode};
 use dure_plan::permission::Caller;
 use dure_store::user::NewToken;
 use dure_types::{
@@ -17,6 +13,7 @@ use dure_types::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::extract::{Json, Path};
 use super::{InProject, Who};
 use crate::{
     auth, change,

@@ -129,7 +129,7 @@ pub(crate) async fn new_run(view: &View<'_>, document: &JobDocument) -> ApiResul
         scope,
         kind: RunKind::Job,
         name: spec.name.clone(),
-        spec: serde_json::to_value(Work::Job(spec.clone())).map_err(ApiError::internal)?,
+        spec: serde_json::to_value(Work::Job(Box::new(spec.clone()))).map_err(ApiError::internal)?,
         identity: Some(identity.to_string()),
         code: document.code.clone(),
         environment: digest,

@@ -8,7 +8,7 @@ mod view;
 use dure_plan::permission::Caller;
 use dure_store::{NewRun, RunRow, Scope, StoreError, Tx, service::NewRevision};
 use dure_types::{
-    Code, Digest, Name, Problem, RunId,
+    Code, Digest, Name, RunId,
     change::{Change, ChangeAction, ChangeRequest, ChangeSet, Document},
     environment::EnvironmentInput,
     spec::Kind,
@@ -185,8 +185,6 @@ pub(crate) fn scope(core: &Core, caller: &Caller, project: &Name) -> Scope {
 
 /// A reference to something that is not there, with where to look.
 pub(crate) fn no_such(kind: &str, reference: impl std::fmt::Display) -> ApiError {
-    ApiError(
-        Problem::new(Code::NotFound, format!("there is no {kind} `{reference}` in this project"))
-            .next(format!("dure {kind} list")),
-    )
+    ApiError::new(Code::NotFound, format!("there is no {kind} `{reference}` in this project"))
+        .next(format!("dure {kind} list"))
 }

@@ -174,7 +174,7 @@ impl Controller {
             },
             serving: row.serving,
             state: row.state,
-            replicas: replicas.iter().map(|run| self.replica(&row, run)).collect(),
+            replicas: replicas.iter().map(|run| self.replica(run)).collect(),
         };
         let actions = if self.core.is_draining() { Vec::new() } else { replica::decide(&state, self.core.now()) };
         for action in actions {
@@ -221,15 +221,14 @@ impl Controller {
         Ok(None)
     }
 
-    fn replica(&self, row: &ServiceRow, run: &RunRow) -> Replica {
+    fn replica(&self, run: &RunRow) -> Replica {
         let revision = run.service.as_ref().map_or(0, |(_, revision)| *revision);
         Replica {
             run: run.id.clone(),
             revision,
             state: run.state,
             ready: run.state == RunState::Running && self.core.services.is_ready(&run.id),
-            // What answered before a restart of the control plane is known by its revision.
-            was_ready: self.was_ready.contains(&run.id) || row.serving == Some(revision),
+            was_ready: self.was_ready.contains(&run.id),
             stopping: run.stop.is_some() || run.state == RunState::Stopping,
             ended_at: run.ended_at,
             reason: run.reason.clone(),

@@ -5,10 +5,11 @@ use dure_plan::{
     price::{self, Ask},
     schedule::Placed,
 };
-use dure_store::{AttemptStep, MetricRow, RunRow};
+use dure_store::{AttemptStep, MetricRow, RunRow, environment::EnvironmentChange};
 use dure_types::{
     Money, Name, Timestamp,
-    run::{Reason, RunState},
+    environment::EnvironmentState,
+    run::{Reason, RunKind, RunState},
 };
 
 use super::{finish::Write, placed_at, unit_id};
@@ -72,6 +73,31 @@ impl Active {
         self.ensuring = false;
         self.ingest = None;
         self.last_sample = None;
+    }
+
+    /// A build that is over without having said anything of its environment has not made it.
+    pub fn end_build(&mut self, at: Timestamp) {
+        let failed = matches!(self.row.state, RunState::Failed | RunState::Cancelled);
+        if self.row.kind != RunKind::Build || !failed || !self.writes.is_empty() {
+            return;
+        }
+        if let Some(digest) = self.row.environment.clone() {
+            let error = self.row.reason.as_ref().map(|reason| reason.message.clone());
+            let change = EnvironmentChange {
+                state: EnvironmentState::Failed,
+                build: Some(self.row.id.clone()),
+                python: None,
+                packages: None,
+                lock: None,
+                error,
+                at,
+            };
+            self.writes.push(Write::Environment {
+                project: self.row.project.clone(),
+                digest,
+                change: Box::new(change),
+            });
+        }
     }
 
     pub fn unit(&self) -> Option<UnitId> {

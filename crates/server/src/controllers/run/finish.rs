@@ -205,8 +205,8 @@ async fn outputs(core: &Core, row: &RunRow, spec: &JobSpec, inputs: &[Input]) ->
     let folder = core.engine.outputs(&unit);
     let metrics = core.store.last_metrics(std::slice::from_ref(&row.id)).await.ok().unwrap_or_default();
     let metrics: BTreeMap<_, _> = metrics
-        .into_iter()
-        .flat_map(|(_, values)| values)
+        .into_values()
+        .flatten()
         .filter(|(name, value)| !name.starts_with("dure.") && value.is_finite())
         .collect();
     let lineage = Lineage {

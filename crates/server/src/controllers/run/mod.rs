@@ -331,6 +331,7 @@ impl Controller {
         };
         active.row.state = to;
         active.row.reason.clone_from(&reason);
+        active.end_build(self.core.now());
         self.transitions.push(Transition {
             run: run.clone(),
             to,

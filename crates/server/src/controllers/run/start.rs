@@ -89,7 +89,7 @@ async fn unit_spec(core: &Core, starting: Starting) -> Result<UnitSpec, String> 
     match work {
         Work::Job(spec) => {
             env.insert("DURE_JOB".to_owned(), spec.name.to_string());
-            job(core, &row, spec, env, &mut unit)?;
+            job(core, &row, *spec, env, &mut unit)?;
         }
         Work::Build(input) => {
             let request = BuildRequest { config: build_config(core, &row)?, input };
