@@ -137,7 +137,6 @@ messages! {
     goes_on(run) = "started {run}; it goes on by itself", "{run}을(를) 시작했습니다. 혼자 계속됩니다";
     run_on(run, name, node) = "run {run}   {name}   running on {node}", "실행 {run}   {name}   {node}에서 실행 중";
     run_state(run, name, state) = "run {run}   {name}   {state}", "실행 {run}   {name}   {state}";
-    waits(why) = "waits: {why}", "대기: {why}";
     again(number, why) = "attempt {number}: {why}", "{number}번째 시도: {why}";
     environment_line(name, text) = "environment {name}   {text}", "환경 {name}   {text}";
     environment_ready(length, packages) = "ready {length}, {packages} packages", "{length} 만에 준비됨, 패키지 {packages}개";

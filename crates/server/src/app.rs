@@ -57,7 +57,7 @@ pub struct App {
     tasks: Vec<JoinHandle<()>>,
     banner: Banner,
     /// Held as long as this runs: one control plane to a data directory.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 /// How long requests that are under way may take to end.
@@ -65,7 +65,21 @@ const GRACE: Duration = Duration::from_secs(5);
 
 impl App {
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let lock = lock(&config.data_dir)?;
+        let data_dir = config.data_dir.clone();
+        let is_new = !data_dir.exists();
+        let lock = lock(&data_dir)?;
+        match Self::assemble(config).await {
+            Ok(app) => Ok(Self { _lock: Some(lock), ..app }),
+            Err(error) => {
+                if is_new {
+                    forget(&data_dir);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn assemble(config: Config) -> Result<Self, StartError> {
         let tls = config.tls.as_ref().map(crate::tls::load).transpose()?;
         let listener = listen(config.listen)?;
         let clock = Arc::new(MachineClock);
@@ -121,7 +135,7 @@ impl App {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let gateway = dure_gateway::Config { listener, tls, workers, limits: Limits::default() };
         let gateway = Gateway::start(gateway, core.routes.clone(), api::router(&core))?;
-        Ok(Self { core, gateway, tasks, banner, _lock: lock })
+        Ok(Self { core, gateway, tasks, banner, _lock: None })
     }
 
     pub fn banner(&self) -> &Banner {
@@ -152,6 +166,9 @@ fn data_dir(path: &Path) -> impl FnOnce(io::Error) -> StartError {
 fn lock(folder: &Path) -> Result<File, StartError> {
     use std::os::unix::fs::DirBuilderExt;
 
+    if folder.exists() && !folder.is_dir() {
+        return Err(data_dir(folder)(io::ErrorKind::NotADirectory.into()));
+    }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(data_dir(folder))?;
     let path = folder.join("dure.lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(data_dir(&path))?;
@@ -159,6 +176,18 @@ fn lock(folder: &Path) -> Result<File, StartError> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StartError::SecondOnDataDir(folder.to_owned())),
         Err(TryLockError::Error(source)) => Err(StartError::DataDir { path, source }),
+    }
+}
+
+/// Takes away a data directory that was made for a start that failed, where nothing but the lock is in it.
+fn forget(folder: &Path) {
+    let lock = folder.join("dure.lock");
+    let only_the_lock = fs::read_dir(folder).is_ok_and(|mut inside| {
+        inside.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "dure.lock"))
+    });
+    // What cannot be removed harms nobody.
+    if only_the_lock && fs::remove_file(lock).is_ok() {
+        let _ = fs::remove_dir(folder);
     }
 }
 

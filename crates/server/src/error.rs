@@ -44,12 +44,30 @@ impl From<StoreError> for ApiError {
             StoreError::NotFound { .. } => Self::new(Code::NotFound, error.to_string()),
             StoreError::Exists { .. } => Self::new(Code::Exists, error.to_string()),
             StoreError::InUse { .. } => Self::new(Code::InUse, error.to_string()),
+            // Nothing of ours failed: the caller asked for what cannot be.
+            StoreError::Invalid(_) | StoreError::Conflict(_) => Self::new(Code::RequestInvalid, error.to_string()),
+            _ if is_full(&error) => {
+                tracing::error!(%error, "the disk is full");
+                Self::new(Code::StoreBusy, "the disk of the data directory is full; nothing was written")
+                    .next("free some space there (dure doctor says how much there is), then do it again")
+            }
             _ if error.is_retryable() => {
                 tracing::warn!(%error, "the store cannot take this now");
                 Self::new(Code::StoreBusy, "the store cannot take this now").next("try again in a moment")
             }
             _ => Self::internal(error),
         }
+    }
+}
+
+/// Whether the disk has no room. Databases say so in words.
+fn is_full(error: &StoreError) -> bool {
+    match error {
+        StoreError::Io { error, .. } => {
+            matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+        }
+        StoreError::Unavailable(why) => why.contains("disk is full") || why.contains("No space left"),
+        _ => false,
     }
 }
 
@@ -61,6 +79,8 @@ impl IntoResponse for ApiError {
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        // For what adds to it on its way out.
+        response.extensions_mut().insert(*self.0);
         response
     }
 }

@@ -226,7 +226,12 @@ impl Task {
 
 async fn group(tx: &mut Tx, changes: &mut [Box<dyn Change>]) -> Result<(), StoreError> {
     if let [only] = changes {
-        return if only.run(tx).await { commit(tx).await } else { tx.execute("ROLLBACK").await };
+        let sequence = tx.sequence;
+        if only.run(tx).await {
+            return commit(tx).await;
+        }
+        tx.sequence = sequence;
+        return tx.execute("ROLLBACK").await;
     }
     for change in changes {
         let sequence = tx.sequence;

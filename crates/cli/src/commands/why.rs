@@ -36,7 +36,10 @@ fn render(run: &Run, why: &Why, width: Option<usize>) -> String {
     view.maybe(messages::h_sooner(), why.sooner.as_ref());
     let summary = format::clean(&why.summary);
     let head = match why.state {
-        RunState::Queued => messages::waiting_for(format::duration(format::now().since(run.created_at)), summary),
+        RunState::Queued => {
+            let what = summary.strip_prefix("waits for ").unwrap_or(&summary);
+            messages::waiting_for(format::duration(format::now().since(run.created_at)), what)
+        }
         state if summary.starts_with(state.as_str()) => summary,
         state => format!("{}: {summary}", state.as_str()),
     };

@@ -34,6 +34,9 @@ pub struct Follower<'a> {
     pub again: Option<String>,
 }
 
+/// What starts at once needs no explanation.
+const UNEXPLAINED: Duration = Duration::from_secs(1);
+
 /// The build that a run waits for.
 struct Build {
     run: RunId,
@@ -76,6 +79,8 @@ impl Follower<'_> {
         let mut interrupt = Box::pin(tokio::signal::ctrl_c());
         let mut tick = tokio::time::interval(Duration::from_millis(250));
         let (mut log_ended, mut metrics_ended) = (false, false);
+        let mut explain = Box::pin(tokio::time::sleep(UNEXPLAINED));
+        let mut explained = false;
         self.changed(&mut followed).await?;
         while !(log_ended && metrics_ended) {
             tokio::select! {
@@ -98,6 +103,10 @@ impl Follower<'_> {
                     Some(MetricEvent::End(_)) | None => metrics_ended = true,
                 },
                 event = next_of(&mut followed.build) => self.build_said(&mut followed, event.transpose()?).await?,
+                () = &mut explain, if !explained => {
+                    explained = true;
+                    self.explain(&mut followed).await?;
+                }
                 _ = tick.tick(), if self.progress.is_shown() => self.draw(&followed),
                 _ = &mut interrupt => return Err(self.detach(&followed.detail.run)),
             }
@@ -122,7 +131,7 @@ impl Follower<'_> {
             (RunState::Queued, Some(reason), _) if reason.code == ReasonCode::EnvironmentBuilding => {
                 return self.follow_build(followed).await;
             }
-            (RunState::Queued, Some(reason), _) => messages::waits(&reason.message),
+            (RunState::Queued, Some(reason), _) => messages::run_state(run.id.short(), &run.name, &reason.message),
             _ => return Ok(()),
         };
         // What it waits for is of interest only while it waits; without a terminal it is said once.
@@ -131,6 +140,29 @@ impl Follower<'_> {
             if !passing {
                 self.say(&line)?;
             }
+            followed.said = line;
+        }
+        self.draw(followed);
+        Ok(())
+    }
+
+    /// Whoever still waits is told for what: for room, or for a build that waits for room.
+    async fn explain(&self, followed: &mut Followed) -> Result<(), CliError> {
+        let run = &followed.detail.run;
+        if run.state != RunState::Queued {
+            return Ok(());
+        }
+        let id = followed.build.as_ref().map_or(&run.id, |build| &build.run);
+        let why = self.client.explain_run(id.as_str()).await?;
+        if why.state != RunState::Queued {
+            return Ok(());
+        }
+        let line = match &followed.build {
+            Some(build) => messages::environment_line(&build.environment, &why.summary),
+            None => messages::run_state(run.id.short(), &run.name, &why.summary),
+        };
+        if line != followed.said {
+            self.say(&format!("{line}   ({})", hint::why(id.short())))?;
             followed.said = line;
         }
         self.draw(followed);

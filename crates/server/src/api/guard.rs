@@ -13,6 +13,7 @@ use dure_plan::permission::{self, Caller, Verdict};
 use dure_types::{Code, Name};
 use utoipa::openapi::OpenApi;
 
+use super::nearest;
 use crate::{
     core::Core,
     error::{ApiError, ApiResult},
@@ -56,7 +57,8 @@ pub async fn guard(
     let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned()).unwrap_or_default();
     let template = matched.strip_prefix("/api/v1").unwrap_or(&matched).to_owned();
     let method = if request.method() == Method::HEAD { Method::GET } else { request.method().clone() };
-    let operation = guard.operations.get(&(method, template)).cloned().unwrap_or_default();
+    let operation = guard.operations.get(&(method, template.clone())).cloned().unwrap_or_default();
+    let named = params.iter().find(|(name, _)| *name == "name").map(|(_, value)| value.to_owned());
     let project = params.iter().find(|(name, _)| *name == "project").map(|(_, value)| value.to_owned());
     let project = match project {
         None => None,
@@ -69,8 +71,15 @@ pub async fn guard(
     let verdict = permission::may(&caller, &operation, project.as_ref().map(|(name, domain)| (name, domain)));
     match (verdict, project) {
         (Verdict::Allowed, project) => {
-            request.extensions_mut().insert(Allowed { caller, project: project.map(|(name, _)| name) });
-            Ok(next.run(request).await)
+            let project = project.map(|(name, _)| name);
+            request.extensions_mut().insert(Allowed { caller, project: project.clone() });
+            let response = next.run(request).await;
+            Ok(match project {
+                Some(project) => {
+                    nearest::advise(&guard.core, &project, &template, named.as_deref(), response).await
+                }
+                None => response,
+            })
         }
         (Verdict::Hidden, Some((name, _))) => Err(no_such_project(name.as_str())),
         _ => {
@@ -89,7 +98,7 @@ fn authenticate(core: &Core, request: &Request) -> ApiResult<Caller> {
         let detail =
             if given.is_some() { "the token is not valid" } else { "a token is needed: Authorization: Bearer ..." };
         ApiError::new(Code::Unauthenticated, detail)
-            .next("dure token list; or set DURE_TOKEN to a token that is valid here")
+            .next("set DURE_TOKEN to one that is valid here; `dure token create` makes one where you are signed in")
     })
 }
 

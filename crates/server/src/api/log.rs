@@ -11,7 +11,7 @@ use axum::{
     },
 };
 use dure_store::RunRow;
-use dure_types::{Name, RunId, run::LogQuery};
+use dure_types::{Code, Name, RunId, run::LogQuery};
 use futures_util::{Stream, StreamExt};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -58,6 +58,11 @@ async fn get_logs(
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     let row = run::find(&core, &project, &prefix).await?;
+    if let Some(attempt) = query.attempt.filter(|attempt| *attempt == 0 || *attempt > row.attempt) {
+        let id = row.id.short();
+        let detail = format!("run {id} has no attempt {attempt}; it had {} so far", row.attempt);
+        return Err(ApiError::new(Code::NotFound, detail).next(format!("dure show {id}")));
+    }
     let resumed = sse::last_id(&headers).and_then(Place::read);
     let last = query.attempt.unwrap_or(row.attempt);
     // A run that is followed is followed from its first attempt on, unless another was asked for.

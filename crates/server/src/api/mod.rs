@@ -11,6 +11,7 @@ mod guard;
 mod log;
 mod metric;
 mod model;
+pub(crate) mod nearest;
 mod node;
 mod run;
 mod service;

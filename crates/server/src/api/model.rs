@@ -92,7 +92,9 @@ async fn register_model(
         return Err(ApiError::new(Code::NotOnnx, detail));
     };
     let signature = read_signature(core.blobs.path(&file.digest)).await.map_err(|error| {
-        ApiError::new(Code::NotOnnx, format!("{}: {error}", file.path)).next("convert it to ONNX and register that")
+        // What it is comes first, what to do about it last.
+        let (what, next) = error.split_once("; ").unwrap_or((error.as_str(), "export the model as ONNX"));
+        ApiError::new(Code::NotOnnx, format!("{}: {what}", file.path)).next(next)
     })?;
     let new = NewModelVersion {
         name,

@@ -128,6 +128,11 @@ async fn set_member(
     if caller.role(&project).is_none_or(|role| role < body.role) {
         return Err(ApiError::new(Code::Forbidden, "nobody gives a role above their own"));
     }
+    let members = core.store.memberships(&project).await?;
+    let theirs = members.iter().find(|member| member.user == user).map(|member| member.role);
+    if theirs > caller.role(&project) {
+        return Err(ApiError::new(Code::Forbidden, "nobody changes one whose role is above their own"));
+    }
     let scope = change::scope(&core, &caller, &project);
     let membership =
         core.store.write(move |tx| Box::pin(async move { tx.set_membership(&scope, &user, body.role).await })).await?;

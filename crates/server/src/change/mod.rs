@@ -19,6 +19,7 @@ pub(crate) use self::{
     view::{View, missing_manifest},
 };
 use crate::{
+    api::nearest,
     controllers::submit::{Needs, build_size, ensure_environments},
     core::Core,
     error::{ApiError, ApiResult},
@@ -184,7 +185,7 @@ pub(crate) fn scope(core: &Core, caller: &Caller, project: &Name) -> Scope {
 }
 
 /// A reference to something that is not there, with where to look.
-pub(crate) fn no_such(kind: &str, reference: impl std::fmt::Display) -> ApiError {
-    ApiError::new(Code::NotFound, format!("there is no {kind} `{reference}` in this project"))
-        .next(format!("dure {kind} list"))
+pub(crate) async fn no_such(view: &View<'_>, kind: &str, name: &Name, reference: impl std::fmt::Display) -> ApiError {
+    let next = nearest::next_step(view.core, &view.scope.project, kind, name.as_str()).await;
+    ApiError::new(Code::NotFound, format!("there is no {kind} `{reference}` in this project")).next(next)
 }

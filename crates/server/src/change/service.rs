@@ -66,7 +66,7 @@ impl View<'_> {
     async fn resolve_model(&self, reference: &Reference) -> ApiResult<String> {
         match found(self.core.store.resolve_model(&self.scope.project, reference).await)? {
             Some(model) => Ok(Reference::version(model.name, model.version).to_string()),
-            None => Err(super::no_such("model", reference)),
+            None => Err(super::no_such(self, "model", &reference.name, reference).await),
         }
     }
 }

@@ -99,7 +99,7 @@ impl<'a> View<'a> {
         }
         match found(self.core.store.environment(&self.scope.project, name.as_str()).await)? {
             Some(environment) => Ok(environment.input),
-            None => Err(super::no_such("environment", name)),
+            None => Err(super::no_such(self, "environment", name, name).await),
         }
     }
 
@@ -112,7 +112,7 @@ impl<'a> View<'a> {
         }
         match found(self.core.store.resolve_dataset(&self.scope.project, reference).await)? {
             Some(dataset) => Ok((dataset.version, dataset.manifest)),
-            None => Err(super::no_such("dataset", reference)),
+            None => Err(super::no_such(self, "dataset", &reference.name, reference).await),
         }
     }
 

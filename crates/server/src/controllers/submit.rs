@@ -10,7 +10,8 @@ use dure_types::{
 
 use crate::{core::Core, error::ApiError, work::Work};
 
-/// A build compiles bytecode on two cores where there are two.
+/// A build compiles bytecode on two cores where that is no more than half of the machine: else one service would
+/// hold up every build, and every build all that is queued behind it.
 const BUILD_CPU: Cpu = Cpu::from_milli(2000);
 const BUILD_MEMORY: Memory = Memory::from_bytes(2 << 30);
 
@@ -40,8 +41,8 @@ pub async fn submit(core: &Core, new: Vec<NewRun>, needs: Needs) -> Result<Vec<R
 
 pub fn build_size(core: &Core) -> (Cpu, Memory) {
     let facts = &core.node.facts;
-    let cpu = BUILD_CPU.milli().min(facts.cpu_milli);
-    (Cpu::from_milli(cpu), Memory::from_bytes(BUILD_MEMORY.bytes().min(facts.memory_bytes)))
+    let cpu = BUILD_CPU.milli().min((facts.cpu_milli / 2).max(1000)).min(facts.cpu_milli);
+    (Cpu::from_milli(cpu), Memory::from_bytes(BUILD_MEMORY.bytes().min(facts.memory_bytes / 2)))
 }
 
 /// Declares environments, and returns a build for each that needs one.

@@ -59,7 +59,13 @@ struct Part {
 
 impl Part {
     fn write(mut self, content: &[u8]) -> Result<Self, StoreError> {
-        self.file.write_all(content).map_err(StoreError::io("an upload"))?;
+        if let Err(error) = self.file.write_all(content) {
+            // What does not fit is not kept: it would only keep the disk full.
+            if error.kind() == io::ErrorKind::StorageFull {
+                let _ = fs::remove_file(&self.path);
+            }
+            return Err(StoreError::io("an upload")(error));
+        }
         if let Some(hasher) = &mut self.hasher {
             hasher.update(content);
         }

@@ -14,9 +14,12 @@ mod typed;
 
 use std::{collections::HashMap, sync::Arc};
 
-pub use self::{error::SpecError, parameters::expand_parameters};
+pub use self::{
+    error::{SpecError, nearest},
+    parameters::expand_parameters,
+};
 use self::{
-    error::{Source, nearest},
+    error::Source,
     tree::{Node, Value},
 };
 use super::{Kind, Spec};

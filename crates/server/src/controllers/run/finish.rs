@@ -18,6 +18,8 @@ use dure_types::{
     spec::{JobSpec, Output, OutputKind},
 };
 
+use tokio::io::AsyncReadExt as _;
+
 use super::{Controller, Message, active::Active};
 use crate::{
     core::Core,
@@ -147,13 +149,34 @@ async fn collect(core: &Core, row: &RunRow, work: &Work, inputs: &[Input], exit:
             // The shell's word for a command that does not exist; which one stands in the log's last line.
             let message = last_line(core, row).unwrap_or_else(|| "command not found".to_owned());
             let program = message.rsplit(": ").nth(1).unwrap_or("the command").to_owned();
-            (End::CommandNotFound { program, message: "not found".to_owned() }, Vec::new())
+            let message = not_found(core, row, &program).await;
+            (End::CommandNotFound { program, message }, Vec::new())
         }
         Work::Job(spec) if end == (End::Exited { code: 0 }) => match outputs(core, row, spec, inputs).await {
             Ok(writes) => (end, writes),
             Err(bad) => (bad, Vec::new()),
         },
         Work::Job(_) => (end, Vec::new()),
+    }
+}
+
+/// Where a program was looked for; of a script that is there, it is the interpreter that is not.
+async fn not_found(core: &Core, row: &RunRow, program: &str) -> String {
+    let Some((_, path)) = program.split_once('/') else {
+        let place = if row.environment.is_some() { "its environment or on" } else { "on" };
+        return format!("not found in {place} this machine's PATH; is it installed, and spelt like this?");
+    };
+    let interpreter = async {
+        let manifest = core.store.manifest(&row.project, row.code.as_ref()?).await.ok()?;
+        let file = manifest.files.iter().find(|file| file.path == path)?;
+        let mut start = [0; 128];
+        let read = core.blobs.open_blob(&file.digest).await.ok()?.read(&mut start).await.ok()?;
+        let line = String::from_utf8_lossy(&start[..read]).lines().next()?.strip_prefix("#!")?.trim().to_owned();
+        Some(line)
+    };
+    match interpreter.await {
+        Some(interpreter) => format!("its first line names `{interpreter}`, which is not there"),
+        None => "not found; the code folder is the working directory, so a path begins there".to_owned(),
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) enum Message {
     Submitted(Vec<RunRow>),
     StopRequested(RunId, StopRequest),
     Unit(UnitEvent),
-    Ensured(RunId, u32, Result<(), String>),
+    Ensured(RunId, u32, Result<(), lifecycle::End>),
     Finished(Box<Finished>),
     Environment(Digest, EnvironmentState, Option<String>),
 }
@@ -271,11 +271,14 @@ impl Controller {
         self.after_commit.push(After::Collect(run.clone()));
     }
 
-    fn ensured(&mut self, run: &RunId, attempt: u32, result: Result<(), String>) {
+    fn ensured(&mut self, run: &RunId, attempt: u32, result: Result<(), lifecycle::End>) {
         let Some(active) = self.runs.get_mut(run).filter(|active| active.row.attempt == attempt) else { return };
         active.ensuring = false;
-        if let Err(message) = result {
-            self.settle(run, &lifecycle::End::StagingFailed { message }, None, Vec::new());
+        match result {
+            Err(end) => self.settle(run, &end, None, Vec::new()),
+            // It was told to stop while it was being started: now there is something to stop.
+            Ok(()) if active.row.state == RunState::Stopping => self.after_commit.push(After::Stop(run.clone())),
+            Ok(()) => {}
         }
     }
 

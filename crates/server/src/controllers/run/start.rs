@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use dure_engine::{Mount, MountPoint, UnitSpec};
+use dure_engine::{Blame, Mount, MountPoint, UnitSpec};
 use dure_image::{BuildConfig, BuildRequest};
+use dure_plan::lifecycle::End;
 use dure_store::RunRow;
 use dure_types::{
     Digest, RunId,
@@ -18,6 +19,8 @@ use crate::{
 
 /// Between the request to end and the kill.
 const GRACE: Duration = Duration::from_secs(10);
+/// Between two tries to start a unit; about ten seconds in all.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A build that takes longer hangs.
 const LONGEST_BUILD: Duration = Duration::from_secs(3600);
 
@@ -45,11 +48,28 @@ impl Controller {
             let Ok(_permit) = starts.acquire().await else { return };
             let (run, attempt) = (starting.row.id.clone(), starting.row.attempt);
             let result = match unit_spec(&core, starting).await {
-                Ok(spec) => core.engine.ensure(&spec).await.map_err(|error| error.to_string()),
-                Err(message) => Err(message),
+                Ok(spec) => ensure(&core, &spec).await,
+                Err(message) => Err(End::StagingFailed { message }),
             };
             core.runs.tell(Message::Ensured(run, attempt, result));
         });
+    }
+}
+
+/// Starts the unit; again where only the engine was away, as it may be for a moment.
+async fn ensure(core: &Core, spec: &UnitSpec) -> Result<(), End> {
+    let mut pause = Duration::from_millis(20);
+    loop {
+        match core.engine.ensure(spec).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.blame() != Blame::Retry => {
+                return Err(End::StagingFailed { message: error.to_string() });
+            }
+            Err(error) if pause > LONGEST_PAUSE => return Err(End::Lost { message: error.to_string() }),
+            Err(error) => tracing::warn!(unit = %spec.id, %error, "cannot start it now; trying again"),
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
     }
 }
 

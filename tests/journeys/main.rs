@@ -1,0 +1,7 @@
+//! Journeys: what people do with Dure, done with the real binary in an empty environment.
+
+mod crash;
+mod datasets;
+mod main_job;
+mod runs;
+mod support;

@@ -1,0 +1,171 @@
+//! The main job with the example that ships: data, environment, training, model, service, prediction, cost.
+
+use std::{fs, path::Path};
+
+use dure_testkit::Dure;
+use serde_json::Value;
+
+use crate::support::with_packages;
+
+/// The example's folder, copied to where commands run.
+fn digits(dure: &Dure) {
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir_all(to).expect("a folder");
+        for entry in fs::read_dir(from).expect("the example") {
+            let entry = entry.expect("the example");
+            let target = to.join(entry.file_name());
+            if entry.file_type().expect("the example").is_dir() {
+                copy(&entry.path(), &target);
+            } else {
+                fs::copy(entry.path(), target).expect("a copy");
+            }
+        }
+    }
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits"), &dure.work());
+}
+
+fn items(value: &Value) -> &Vec<Value> {
+    value["items"].as_array().unwrap_or_else(|| panic!("no items in {value}"))
+}
+
+fn runs(dure: &Dure, name: &str) -> usize {
+    items(&dure.json(&["ps", "--all", "--name", name])).len()
+}
+
+/// The digits after `accuracy `.
+fn accuracy(text: &str) -> f64 {
+    let said = text.rsplit("accuracy ").next().unwrap_or_default();
+    let number: String = said.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+    number.parse().unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn the_example_goes_from_data_to_a_prediction_and_its_cost() {
+    let Some(dure) = with_packages() else { return };
+    digits(&dure);
+
+    // Looking changes nothing, and neither does an apply that cannot ask.
+    let plan = dure.cli(&["plan", "-f", "dure.yaml"]).expect(0).stdout;
+    for word in ["dataset", "digits", "environment", "sklearn", "job", "train-digits", "service", "$", "why here"] {
+        assert!(plan.contains(word), "`{word}` is missing in: {plan}");
+    }
+    let refused = dure.cli(&["apply", "-f", "dure.yaml"]).expect(2);
+    assert!(refused.stderr.contains("--yes"), "{refused}");
+    assert!(items(&dure.json(&["ps", "--all"])).is_empty());
+    assert!(items(&dure.json(&["dataset", "list"])).is_empty());
+
+    let applied = dure.cli(&["apply", "-f", "dure.yaml", "--yes"]).expect(0).stdout;
+    for line in ["environment sklearn", "│ wrote model.onnx", "model digits@1", "service digits   ready"] {
+        assert!(applied.contains(line), "`{line}` is missing in: {applied}");
+    }
+    run_log_and_metrics(&dure);
+    let first = dure.run_of("train-digits");
+    lineage(&dure, &first);
+    prediction(&dure, "1");
+    cost(&dure);
+
+    // What is there already is not made again.
+    let again = dure.cli(&["apply", "-f", "dure.yaml", "--yes"]).expect(0).stdout;
+    assert!(again.contains("nothing to change"), "{again}");
+    assert_eq!(runs(&dure, "train-digits"), 1);
+
+    a_new_version_reaches_the_service_with_the_next_apply(&dure, &first);
+
+    let ended = { dure }.down().expect(0).stdout;
+    assert!(ended.contains("service digits (1 replicas)"), "{ended}");
+}
+
+fn run_log_and_metrics(dure: &Dure) {
+    let run = dure.run_of("train-digits");
+    let shown = dure.json(&["show", &run[..4]]);
+    assert_eq!(shown["run"]["state"], "succeeded");
+    assert_eq!(shown["run"]["attempt"], 1);
+    assert_eq!(shown["inputs"], serde_json::json!(["digits@1"]));
+    assert_eq!(shown["outputs"][0]["name"], "digits");
+    assert_eq!(shown["outputs"][0]["version"], 1);
+
+    let log = dure.cli(&["logs", "train-digits"]).expect(0).stdout;
+    assert!(log.contains("images to train on") && !log.contains("##dure"), "{log}");
+    let raw = dure.cli(&["logs", &run, "--raw"]).expect(0).stdout;
+    assert_eq!(raw.matches("##dure ").count(), 20, "one report an epoch: {raw}");
+
+    let path = format!("/api/v1/projects/default/runs/{run}/metrics");
+    let metrics = dure.http("GET", &path, Some(dure.token()), None).json();
+    let steps: Vec<_> =
+        items(&metrics).iter().filter(|point| point["name"] == "accuracy").map(|point| &point["step"]).collect();
+    assert_eq!(steps, (1..=20).map(Value::from).collect::<Vec<_>>().iter().collect::<Vec<_>>());
+}
+
+fn lineage(dure: &Dure, run: &str) {
+    let model = dure.json(&["show", "model/digits@1"]);
+    let lineage = &model["lineage"];
+    assert_eq!(lineage["run"], run);
+    assert_eq!(lineage["job"], "train-digits");
+    assert_eq!(lineage["datasets"], serde_json::json!(["digits@1"]));
+    assert!(lineage["code"].is_string() && lineage["environment"].is_string(), "{model}");
+    assert!(model["metrics"]["accuracy"].as_f64().expect("accuracy") > 0.9, "{model}");
+    assert_eq!(model["signature"]["inputs"][0]["shape"], serde_json::json!([-1, 64]));
+    let environment = dure.json(&["show", "environment/sklearn"]);
+    assert_eq!(environment["digest"], lineage["environment"]);
+    let names: Vec<_> =
+        environment["packages"].as_array().expect("packages").iter().map(|package| &package["name"]).collect();
+    assert!(names.iter().any(|name| *name == "scikit-learn"), "{environment}");
+}
+
+fn prediction(dure: &Dure, version: &str) {
+    let arguments = ["predict", "digits", "--input", "held-out.csv", "--truth", "label"];
+    let said = dure.cli(&arguments).expect(0).stdout;
+    assert!(said.contains("of 360)") && accuracy(&said) > 0.9, "{said}");
+    let answer = dure.json(&arguments);
+    assert_eq!(answer["model_version"], version);
+    assert_eq!(answer["rows"].as_array().map(Vec::len), Some(360));
+}
+
+fn cost(dure: &Dure) {
+    let report = dure.json(&["cost", "--by", "name"]);
+    let mut sum = 0;
+    for (name, kind) in [("sklearn", "build"), ("train-digits", "job"), ("digits", "replica")] {
+        let is_it = |line: &&Value| line["group"].as_str() == Some(name) && line["kind"].as_str() == Some(kind);
+        let lines: Vec<_> = report["lines"].as_array().expect("lines").iter().filter(is_it).collect();
+        let [line] = lines.as_slice() else { panic!("not one line of {kind} {name}: {report}") };
+        let (spent, baseline) = (line["spent"].as_i64().expect("spent"), line["baseline"].as_i64().expect("baseline"));
+        assert!(spent > 0 && baseline >= spent, "{line}");
+        sum += spent;
+    }
+    assert!(report["spent"].as_i64() >= Some(sum), "{report}");
+    assert_eq!(report["assumed"], true);
+    let table = dure.cli(&["cost", "--by", "name"]).expect(0).stdout;
+    let baseline = report["baseline_name"].as_str().expect("a name");
+    assert!(table.contains("baseline:") && !baseline.is_empty(), "{table}");
+}
+
+fn a_new_version_reaches_the_service_with_the_next_apply(dure: &Dure, first: &str) {
+    // The job alone, with another parameter.
+    let spec = fs::read_to_string(dure.work().join("dure.yaml")).expect("the spec");
+    let changed = spec.replace("epochs: 20", "epochs: 5");
+    let job = changed.split("---\n").find(|document| document.contains("kind: job")).expect("the job");
+    dure.write_file("job.yaml", job);
+    let applied = dure.cli(&["apply", "-f", "job.yaml", "--yes"]).expect(0).stdout;
+    assert!(applied.contains("model digits@2"), "{applied}");
+    assert_eq!(runs(dure, "train-digits"), 2);
+    assert_ne!(dure.run_of("train-digits"), first);
+
+    // `latest` has moved; the service has not, and plan says that it would.
+    let service = |dure: &Dure| dure.json(&["show", "service/digits"])["revision"].clone();
+    assert_eq!(service(dure)["model"], "digits@1");
+    prediction(dure, "1");
+    dure.write_file("dure.yaml", &changed);
+    let plan = dure.cli(&["plan", "-f", "dure.yaml"]).expect(0).stdout;
+    assert!(plan.contains("digits@1") && plan.contains("digits@2"), "{plan}");
+    dure.cli(&["apply", "-f", "dure.yaml", "--yes"]).expect(0);
+    assert_eq!(service(dure)["model"], "digits@2");
+    assert_eq!(runs(dure, "train-digits"), 2, "the job itself was made before");
+    prediction(dure, "2");
+
+    dure.cli(&["model", "alias", "digits@1", "production"]).expect(0);
+    assert_eq!(dure.json(&["show", "model/digits@production"])["version"], 1);
+    assert_eq!(dure.json(&["show", "model/digits@latest"])["version"], 2);
+    dure.cli(&["model", "download", "digits@production", "--to", "one.onnx"]).expect(0);
+    let size = dure.json(&["show", "model/digits@1"])["size"].as_u64().expect("a size");
+    assert_eq!(fs::metadata(dure.work().join("one.onnx")).expect("the file").len(), size);
+}
