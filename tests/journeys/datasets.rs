@@ -2,6 +2,9 @@
 
 use std::{collections::BTreeMap, fs, process::Command};
 
+use dure_testkit::Gate;
+use dure_types::run::RunState;
+
 use crate::support::dure;
 
 #[test]
@@ -14,7 +17,12 @@ fn a_dataset_lives_from_its_first_version_to_its_deletion() {
 
     let names = |arguments: &[&str]| -> Vec<String> {
         let listed = dure.json(arguments);
-        listed["items"].as_array().expect("items").iter().map(|one| one["name"].as_str().expect("a name").to_owned()).collect()
+        listed["items"]
+            .as_array()
+            .expect("items")
+            .iter()
+            .map(|one| one["name"].as_str().expect("a name").to_owned())
+            .collect()
     };
     assert_eq!(names(&["dataset", "list"]).len(), 2);
     assert_eq!(names(&["dataset", "list", "--search", "umb"]), ["numbers"]);
@@ -37,28 +45,45 @@ fn a_dataset_lives_from_its_first_version_to_its_deletion() {
     assert_eq!(dure.json(&["dataset", "show", "figures@1"])["version"], 1);
     dure.cli(&["dataset", "rename", "figures", "other"]).expect(1);
 
-    // What a run has read stays as long as the run is known.
+    // What a run reads stays while it runs; and what it does to its copy, nobody else sees.
+    let gate = Gate::new(&dure.work().join("gate"));
     dure.write_file(
         "job.yaml",
-        "kind: job\nname: sum\ncommand: cat $DURE_DATA/mine/a.csv && echo spoiled > $DURE_DATA/mine/a.csv; true\ndata: {mine: figures@latest}\n",
+        format!(
+            "kind: job\nname: sum\ndata: {{mine: figures@latest}}\n\
+             command: cd $DURE_DATA/mine; cat a.csv; chmod u+w . a.csv; echo spoiled > a.csv; {}\n",
+            gate.wait()
+        ),
     );
-    dure.cli(&["apply", "-f", "job.yaml", "--yes"]).expect(0);
-    assert!(dure.cli(&["logs", "sum"]).expect(0).stdout.starts_with("a,b\n3,4\n"));
-    dure.cli(&["dataset", "download", "figures@2", "--to", "two.zip"]).expect(0);
+    dure.cli(&["apply", "-f", "job.yaml", "--yes", "--detach"]).expect(0);
+    let run = dure.run_of("sum");
+    dure.wait_log(&run, "a,b\n3,4\n");
     let refused = dure.cli(&["dataset", "delete", "figures"]).expect(1);
-    assert!(refused.stderr.contains("sum") || refused.stderr.contains("run"), "{refused}");
+    assert!(refused.stderr.contains(&run) && refused.stderr.contains("sum"), "{refused}");
+    gate.open();
+    dure.wait_run_state(&run, RunState::Succeeded);
+    fs::remove_file(dure.work().join("one.zip")).expect("the file");
+    dure.cli(&["dataset", "download", "figures@2", "--to", "one.zip"]).expect(0);
+    unzip(&dure.work());
+    assert_eq!(fs::read_to_string(dure.work().join("out/a.csv")).expect("the file"), "a,b\n3,4\n");
+    gate.open();
+    dure.cli(&["apply", "-f", "job.yaml", "--yes", "--rerun"]).expect(0);
+    assert_eq!(dure.cli(&["logs", "sum"]).expect(0).stdout, "a,b\n3,4\n");
+
     dure.cli(&["dataset", "delete", "other"]).expect(0);
     dure.cli(&["dataset", "delete", "other"]).expect(5);
     assert_eq!(names(&["dataset", "list"]), ["figures"]);
 
-    // The program could not change what others read.
-    dure.cli(&["dataset", "download", "figures@2", "--to", "one.zip"]).expect(2);
-    fs::remove_file(dure.work().join("one.zip")).expect("the file");
-    fs::rename(dure.work().join("two.zip"), dure.work().join("one.zip")).expect("the file");
-    unzip(&dure.work());
-    assert_eq!(fs::read_to_string(dure.work().join("out/a.csv")).expect("the file"), "a,b\n3,4\n");
-    dure.cli(&["apply", "-f", "job.yaml", "--yes", "--rerun"]).expect(0);
-    assert!(dure.cli(&["logs", "sum"]).expect(0).stdout.starts_with("a,b\n3,4\n"));
+    // A model remembers what it was made from for as long as it is there.
+    dure.write_file("code/model.onnx", include_bytes!("../../crates/modelserver/tests/fixtures/regressor.onnx"));
+    dure.write_file(
+        "model.yaml",
+        "kind: job\nname: make\ncode: code\ndata: {mine: figures@1}\ncommand: cp model.onnx $DURE_OUTPUT\n\
+         outputs: {model: {name: made, path: model.onnx}}\n",
+    );
+    dure.cli(&["apply", "-f", "model.yaml", "--yes"]).expect(0);
+    let refused = dure.cli(&["dataset", "delete", "figures"]).expect(1);
+    assert!(refused.stderr.contains("model made@1"), "{refused}");
 }
 
 /// Unpacks `one.zip` into `out` with another program than ours; names and sizes.

@@ -2,6 +2,8 @@
 
 mod crash;
 mod datasets;
+mod environments;
 mod main_job;
 mod runs;
 mod support;
+mod tenancy;

@@ -71,8 +71,7 @@ fn the_example_goes_from_data_to_a_prediction_and_its_cost() {
 
     a_new_version_reaches_the_service_with_the_next_apply(&dure, &first);
 
-    let ended = { dure }.down().expect(0).stdout;
-    assert!(ended.contains("service digits (1 replicas)"), "{ended}");
+    assert_eq!({ dure }.down()["services"], serde_json::json!({"digits": 1}));
 }
 
 fn run_log_and_metrics(dure: &Dure) {
@@ -124,10 +123,10 @@ fn prediction(dure: &Dure, version: &str) {
 fn cost(dure: &Dure) {
     let report = dure.json(&["cost", "--by", "name"]);
     let mut sum = 0;
-    for (name, kind) in [("sklearn", "build"), ("train-digits", "job"), ("digits", "replica")] {
-        let is_it = |line: &&Value| line["group"].as_str() == Some(name) && line["kind"].as_str() == Some(kind);
+    for group in ["build/sklearn", "job/train-digits", "replica/digits"] {
+        let is_it = |line: &&Value| line["group"] == group;
         let lines: Vec<_> = report["lines"].as_array().expect("lines").iter().filter(is_it).collect();
-        let [line] = lines.as_slice() else { panic!("not one line of {kind} {name}: {report}") };
+        let [line] = lines.as_slice() else { panic!("not one line of {group}: {report}") };
         let (spent, baseline) = (line["spent"].as_i64().expect("spent"), line["baseline"].as_i64().expect("baseline"));
         assert!(spent > 0 && baseline >= spent, "{line}");
         sum += spent;

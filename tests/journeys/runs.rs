@@ -70,15 +70,17 @@ fn a_run_that_waits_says_for_whom_and_starts_when_they_are_stopped() {
     let holder = start(&dure, "holder", &["--cpu", &cores, "--timeout", "1h"], &gate.wait());
     dure.wait_run_state(&holder, RunState::Running);
     let waiting = start(&dure, "waiting", &["--cpu", &cores], "echo in");
-    dure.wait_run(&waiting, |run| run.reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::Resources));
 
-    let why = dure.json(&["why", &waiting]);
+    // It is written before it stands in the queue; that moment is short, but nothing tells of it.
+    let why = (0..100).map(|_| dure.json(&["why", &waiting])).find(|why| why["place"].is_u64()).expect("a place");
     assert_eq!(why["state"], "queued");
     assert_eq!(why["place"], 1);
     assert_eq!(why["held_by"][0]["run"], *holder);
     assert!(why["starts_by"].is_string(), "the holder ends in an hour at the latest: {why}");
     let said = dure.cli(&["why", "waiting"]).expect(0).stdout;
     assert!(said.contains(&holder[..6]) && said.contains("waiting"), "{said}");
+    let listed = dure.json(&["ps", "--state", "queued"]);
+    assert_eq!(listed["items"][0]["reason"]["code"], "resources", "{listed}");
 
     dure.cli(&["stop", "holder"]).expect(0);
     let stopped = dure.wait_run_state(&holder, RunState::Cancelled).run;
@@ -167,8 +169,6 @@ fn the_beginning_of_an_id_is_enough_while_it_is_unique() {
     dure.cli(&["show", "model/none@1"]).expect(5);
     dure.cli(&["show", "service/none"]).expect(5);
     dure.cli(&["predict", "none", "--input", "/dev/null"]).expect(2);
-    let ended = { dure }.down().expect(0).stdout;
-    assert!(ended.contains("the control plane"), "{ended}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use dure_types::{
     user::Role,
 };
 
-use crate::output::Format;
+use crate::{messages, output::Format};
 
 /// Trains, serves and runs machine-learning work on the machines you have.
 #[derive(Debug, Parser)]
@@ -116,7 +116,7 @@ pub struct Rest {
 #[derive(Debug, Args)]
 pub struct Up {
     /// Where to listen; 127.0.0.1:7770 unless said, and port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = socket_address)]
     pub listen: Option<SocketAddr>,
     /// Where state is kept
     #[arg(long, value_name = "FOLDER", env = "DURE_DATA_DIR")]
@@ -134,8 +134,16 @@ pub struct Up {
     #[arg(long)]
     pub insecure: bool,
     /// What an hour of this machine costs, in US dollars
-    #[arg(long, value_name = "USD_PER_HOUR")]
+    #[arg(long, value_name = "USD_PER_HOUR", allow_negative_numbers = true, value_parser = dollars)]
     pub rate: Option<f64>,
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| messages::bad_listen(text))
+}
+
+fn dollars(text: &str) -> Result<f64, String> {
+    text.parse().map_err(|_| messages::bad_rate(text))
 }
 
 #[derive(Debug, Args)]

@@ -1,11 +1,11 @@
 //! How a command ends: what is said of an error, and the exit code that goes with it.
 
-use std::{fmt, io, process::ExitCode};
+use std::{fmt, io, path::Path, process::ExitCode};
 
 use dure_client::ClientError;
-use dure_types::{Problem, spec::parse::SpecError};
+use dure_types::{Code, Problem, spec::parse::SpecError};
 
-use crate::{messages, output::format, output::style, profile::ProfileError, upload::UploadError};
+use crate::{messages, near, output::format, output::style, profile::ProfileError, upload::UploadError};
 
 /// The exit codes, a public promise: docs/reference/vocabulary.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,12 +59,31 @@ impl CliError {
         Self::said(head, Exit::Usage).next(next).into()
     }
 
+    /// A file that the command line names cannot be used.
+    pub fn file(head: impl Into<String>) -> Self {
+        Self::said(head, Exit::Usage).code(Code::SpecFile).into()
+    }
+
+    /// A file that cannot be read, with the file that was perhaps meant.
+    pub fn unreadable(path: &Path, error: &io::Error) -> Self {
+        let said = Self::said(messages::cannot_read(path.display(), error), Exit::Usage).code(Code::SpecFile);
+        match near::instead_of(path, error) {
+            Some(next) => said.next(next).into(),
+            None => said.into(),
+        }
+    }
+
+    /// What the model cannot take.
+    pub fn input(head: impl Into<String>, next: impl fmt::Display) -> Self {
+        Self::said(head, Exit::Usage).code(Code::InputShape).next(next).into()
+    }
+
     pub fn failed(head: impl Into<String>) -> Self {
         Self::said(head, Exit::Failed).into()
     }
 
     pub fn not_found(head: impl Into<String>, next: impl fmt::Display) -> Self {
-        Self::said(head, Exit::NotFound).next(next).into()
+        Self::said(head, Exit::NotFound).code(Code::NotFound).next(next).into()
     }
 
     /// A file that could not be written; where it was standard output that closed, nothing is said.
@@ -99,6 +118,12 @@ impl CliError {
 
 impl Said {
     #[must_use]
+    fn code(mut self, code: Code) -> Self {
+        self.code = Some(code.as_str().to_owned());
+        self
+    }
+
+    #[must_use]
     pub fn next(mut self, next: impl fmt::Display) -> Self {
         self.lines.push(format!("{}: {next}", messages::try_next()));
         self
@@ -108,7 +133,13 @@ impl Said {
 impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let code = self.code.as_ref().map(|code| format!("   ({code})")).unwrap_or_default();
-        write!(f, "{0}{1}{0:#}: {2}", style::ERROR, messages::error(), format::clean_lines(&self.head))?;
+        write!(
+            f,
+            "{0}{1}{0:#}: {2}",
+            style::ERROR,
+            messages::error(),
+            format::clean_lines(&format::without_errno(&self.head))
+        )?;
         for line in &self.lines {
             write!(f, "\n  {}", format::clean_lines(line).replace('\n', "\n  "))?;
         }
@@ -148,7 +179,7 @@ impl From<Problem> for CliError {
 fn exit_of(problem: &Problem) -> Exit {
     match (problem.code.as_str(), problem.status) {
         ("E0802", _) => Exit::Unreachable,
-        ("E0311" | "E0110" | "E0202", _) => Exit::Usage,
+        ("E0311" | "E0110" | "E0202" | "E0604", _) => Exit::Usage,
         (code, _) if code.starts_with("E010") => Exit::Usage,
         (_, 401 | 403) => Exit::Forbidden,
         (_, 404) => Exit::NotFound,
@@ -178,10 +209,12 @@ impl From<ProfileError> for CliError {
     fn from(error: ProfileError) -> Self {
         match &error {
             ProfileError::None => {
-                Self::said(error.to_string(), Exit::Unreachable).next(messages::no_profile_next()).into()
+                let said = Self::said(error.to_string(), Exit::Unreachable).code(Code::Unreachable);
+                said.next(messages::no_profile_next()).into()
             }
             ProfileError::NoToken(_) => {
-                Self::said(error.to_string(), Exit::Forbidden).next(messages::no_token_next()).into()
+                let said = Self::said(error.to_string(), Exit::Forbidden).code(Code::Unauthenticated);
+                said.next(messages::no_token_next()).into()
             }
             ProfileError::Unknown(..) | ProfileError::Project(_) => Self::usage(error.to_string()),
         }
@@ -190,17 +223,16 @@ impl From<ProfileError> for CliError {
 
 impl From<UploadError> for CliError {
     fn from(error: UploadError) -> Self {
+        let said = Self::said(error.to_string(), Exit::Usage).code(Code::SpecFile);
         match error.next() {
-            Some(next) => Self::usage_next(error.to_string(), next),
-            None => Self::usage(error.to_string()),
+            Some(next) => said.next(next).into(),
+            None => said.into(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use dure_types::Code;
-
     use super::*;
 
     fn plain(error: &CliError) -> String {

@@ -93,12 +93,16 @@ fn report(detail: &RunDetail, culprit: &Run, words: Option<String>, again: Optio
     let signal = last.and_then(|attempt| attempt.signal);
     let head = match (run.state, code, exit_code, signal) {
         (RunState::Cancelled, ..) => messages::cancelled(&run.name, &why),
+        // A shell ends so when what it ran was ended by a signal.
+        (_, Some(ReasonCode::ExitCode), Some(exit_code @ 129..=159), _) => {
+            messages::failed_exit(&run.name, messages::exit_signal(exit_code, exit_code - 128), length)
+        }
         (_, Some(ReasonCode::ExitCode), Some(exit_code), _) => messages::failed_exit(&run.name, exit_code, length),
         (_, Some(ReasonCode::Signalled), _, Some(signal)) => messages::failed_signal(&run.name, signal, length),
         _ => messages::failed_why(&run.name, &why),
     };
     // What the head says already is not said again.
-    let words = words.filter(|words| !head.contains(words.as_str()));
+    let words = words.filter(|words| !head.contains(words.trim_end_matches('…')));
     let lines = words.into_iter().chain([further(culprit, again)]).collect();
     Said { head, lines, code: Some(public_code(code).as_str().to_owned()), exit: Exit::Failed }
 }

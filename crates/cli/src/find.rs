@@ -5,6 +5,7 @@ use dure_types::{
     Code, Name,
     id::is_run_prefix,
     run::{Run, RunKind, RunQuery},
+    spec::parse::nearest,
 };
 
 use crate::{exit::CliError, hint, messages};
@@ -25,10 +26,27 @@ pub async fn run(client: &Client, text: &str) -> Result<Run, CliError> {
             Err(error) => return Err(error.into()),
         }
     }
-    newest(client, text, Some(RunKind::Job))
-        .await?
-        .ok_or_else(|| CliError::not_found(messages::no_run(text), hint::ps_all()))
+    let mut found = newest(client, text, Some(RunKind::Job)).await?;
+    if found.is_none() && !named {
+        // An environment's build or a service's replica.
+        found = newest(client, text, None).await?;
+    }
+    match found {
+        Some(run) => Ok(run),
+        None => {
+            let query = RunQuery { kind: Some(RunKind::Job), limit: Some(LOOKED_AT), ..RunQuery::default() };
+            let runs = client.list_runs(&query).await?.items;
+            let next = match nearest(text, runs.iter().map(|run| run.name.as_str())) {
+                Some(near) => messages::did_you_mean_or(near, hint::ps_all()),
+                None => hint::ps_all(),
+            };
+            Err(CliError::not_found(messages::no_run(text), next))
+        }
+    }
 }
+
+/// Among so many of the newest runs the name that was meant is looked for.
+const LOOKED_AT: u32 = 200;
 
 /// The newest run of this name.
 pub async fn newest(client: &Client, name: &str, kind: Option<RunKind>) -> Result<Option<Run>, CliError> {

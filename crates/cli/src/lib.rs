@@ -13,6 +13,7 @@ mod follow;
 mod hint;
 mod load;
 mod messages;
+mod near;
 mod output;
 mod profile;
 mod progress;

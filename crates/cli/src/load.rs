@@ -6,7 +6,7 @@
 use std::{
     fs, io,
     io::Read as _,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use dure_client::{Client, ClientError, hash_file};
@@ -24,7 +24,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{
     exit::CliError,
-    messages,
+    messages, near,
     output::format,
     progress::Progress,
     upload::{self, Found, UploadError},
@@ -61,7 +61,7 @@ pub fn load(file: &Path) -> Result<Loaded, CliError> {
 }
 
 fn read(file: &Path) -> Result<(String, PathBuf), CliError> {
-    let unreadable = |error: io::Error| CliError::usage(messages::cannot_read(file.display(), error));
+    let unreadable = |error: io::Error| CliError::unreadable(file, &error);
     let mut bytes = Vec::new();
     // One byte more than allowed, so that the parser sees that it is too large.
     let most = LARGEST_FILE as u64 + 4;
@@ -75,8 +75,40 @@ fn read(file: &Path) -> Result<(String, PathBuf), CliError> {
             _ => PathBuf::from("."),
         }
     };
-    let text = String::from_utf8(bytes).map_err(|_| CliError::usage(messages::not_text(file.display())))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        CliError::Spec(vec![not_utf8(file, error.as_bytes(), at)])
+    })?;
     Ok((text, folder))
+}
+
+/// With the place of the first byte that is no text.
+fn not_utf8(file: &Path, bytes: &[u8], at: usize) -> SpecError {
+    let before = String::from_utf8_lossy(&bytes[..at]).into_owned();
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let column = before[line_start..].chars().count();
+    SpecError {
+        code: Code::SpecSyntax,
+        message: messages::not_utf8(format!("0x{:02x}", bytes[at])),
+        file: file.display().to_string(),
+        line: u32::try_from(before.matches('\n').count() + 1).unwrap_or(u32::MAX),
+        column: u32::try_from(column + 1).unwrap_or(u32::MAX),
+        length: 1,
+        source_line: String::new(),
+        mark: 0,
+        suggestion: None,
+        hint: Some(messages::not_utf8_next()),
+    }
+}
+
+/// Where a path of the spec leads, written as shortly as it can be.
+fn local(document: &Located, folder: &Path, field: &[&str], path: &str) -> Result<PathBuf, Fault> {
+    if path.contains("://") {
+        return Err(Box::new(document.error(Code::SpecFile, field, messages::remote_source(path))));
+    }
+    let joined = folder.join(path);
+    let short: PathBuf = joined.components().filter(|part| *part != Component::CurDir).collect();
+    Ok(if short.as_os_str().is_empty() { PathBuf::from(".") } else { short })
 }
 
 type Fault = Box<SpecError>;
@@ -84,8 +116,8 @@ type Fault = Box<SpecError>;
 fn prepare(document: &Located, folder: &Path) -> Result<Prepared, Fault> {
     Ok(match &document.spec {
         Spec::Dataset(spec) => {
-            let found = upload::walk_data(&folder.join(&spec.source))
-                .map_err(|error| walk_fault(document, &["source"], &error))?;
+            let source = local(document, folder, &["source"], &spec.source)?;
+            let found = upload::walk_data(&source).map_err(|error| walk_fault(document, &["source"], &error))?;
             Prepared::Dataset(spec.clone(), found)
         }
         Spec::Environment(spec) => {
@@ -102,9 +134,10 @@ fn prepare(document: &Located, folder: &Path) -> Result<Prepared, Fault> {
         }
         Spec::Job(spec) => {
             let code = match &spec.code {
-                Some(code) => Some(
-                    upload::walk_code(&folder.join(code)).map_err(|error| walk_fault(document, &["code"], &error))?,
-                ),
+                Some(code) => {
+                    let code = local(document, folder, &["code"], code)?;
+                    Some(upload::walk_code(&code).map_err(|error| walk_fault(document, &["code"], &error))?)
+                }
                 None => None,
             };
             let environment = match &spec.environment {
@@ -130,7 +163,7 @@ fn walk_fault(document: &Located, path: &[&str], error: &UploadError) -> Fault {
         Some(next) => format!("{error}; {next}"),
         None => error.to_string(),
     };
-    Box::new(document.error(Code::SpecFile, path, message))
+    Box::new(document.error(Code::SpecFile, path, format::without_errno(&message)))
 }
 
 fn environment(
@@ -150,10 +183,13 @@ fn environment(
         ..EnvironmentInput::default()
     };
     if let Some(file) = requirements {
-        input.requirements = Some(text(&folder.join(file)).map_err(|message| fault("requirements", message))?);
+        input.requirements = Some(
+            text(&local(document, folder, &place("requirements"), file)?)
+                .map_err(|message| fault("requirements", message))?,
+        );
     }
     if let Some(file) = pyproject {
-        let mut file = folder.join(file);
+        let mut file = local(document, folder, &place("pyproject"), file)?;
         if file.is_dir() {
             file.push("pyproject.toml");
         }
@@ -163,11 +199,15 @@ fn environment(
             input.uv_lock = Some(text(&lock).map_err(|message| fault("pyproject", message))?);
         }
     }
+    check(document, at, &input)?;
     Ok(input)
 }
 
 fn text(file: &Path) -> Result<String, String> {
-    let unreadable = |error| messages::cannot_read(file.display(), error);
+    let unreadable = |error: io::Error| {
+        let message = format::without_errno(&messages::cannot_read(file.display(), &error));
+        near::instead_of(file, &error).map_or_else(|| message.clone(), |next| format!("{message}; {next}"))
+    };
     let facts = fs::metadata(file).map_err(unreadable)?;
     if !facts.is_file() {
         return Err(messages::cannot_read(file.display(), "it is not a file"));
@@ -178,6 +218,21 @@ fn text(file: &Path) -> Result<String, String> {
         return Err(messages::too_large(file.display(), format::bytes(LARGEST_TEXT)));
     }
     String::from_utf8(bytes).map_err(|_| messages::not_text(file.display()))
+}
+
+/// What no build could make is said with its place in the file: `packages[1]` is the second of `packages`.
+fn check(document: &Located, at: &[&str], input: &EnvironmentInput) -> Result<(), Fault> {
+    dure_image::validate(input).map_err(|error| {
+        let (field, rest) = error.place.split_once(['[', ' ']).unwrap_or((error.place.as_str(), ""));
+        let index = rest.trim_end_matches(']');
+        let place: Vec<&str> = match field {
+            // Of what the fields say together.
+            "environment" => at.to_vec(),
+            "uv.lock" => [at, &["pyproject"]].concat(),
+            field => [at, &[field, index]].concat(),
+        };
+        Box::new(document.error(Code::SpecValue, &place, error.to_string()))
+    })
 }
 
 impl Loaded {

@@ -112,6 +112,13 @@ messages! {
     // files
     cannot_read(path, why) = "{path} cannot be read: {why}", "{path}을(를) 읽을 수 없습니다: {why}";
     cannot_write(path, why) = "{path} cannot be written: {why}", "{path}에 쓸 수 없습니다: {why}";
+    no_folder(folder) = "there is no folder {folder}", "{folder} 폴더가 없습니다";
+    looked_in(folder) = "looked in {folder}", "찾은 곳: {folder}";
+    did_you_mean(name) = "did you mean `{name}`?", "혹시 `{name}`입니까?";
+    did_you_mean_or(name, command) = "did you mean `{name}`? {command}", "혹시 `{name}`입니까? {command}";
+    not_utf8(byte) = "not text in UTF-8: the byte {byte} begins no character", "UTF-8 텍스트가 아닙니다: 바이트 {byte}(으)로 시작하는 글자는 없습니다";
+    not_utf8_next() = "save the file as UTF-8", "파일을 UTF-8로 저장하세요";
+    remote_source(source) = "`{source}` is not on this machine; so far only a folder or a file of this machine can be named here", "`{source}`은(는) 이 컴퓨터에 없습니다. 아직은 이 컴퓨터의 폴더나 파일만 쓸 수 있습니다";
     exists_already(path) = "{path} exists already", "{path}가 이미 있습니다";
     exists_already_next() = "name another file with --to", "--to로 다른 파일을 지정하세요";
     not_text(path) = "{path} is not text in UTF-8", "{path}은(는) UTF-8 텍스트가 아닙니다";
@@ -268,10 +275,17 @@ messages! {
     not_serving(service) = "service {service} has no model yet", "서비스 {service}에 아직 모델이 없습니다";
     not_comparable() = "what the model answers cannot be compared with that column", "모델의 답은 그 열과 비교할 수 없습니다";
     column_left_out(column) = "no input is called `{column}`; that column was left out", "`{column}`(이)라는 입력이 없어 그 열은 뺐습니다";
+    file_count(files) = "{files} files", "파일 {files}개";
+    one_file() = "1 file", "파일 1개";
+    check_columns(file, model) = "compare the columns of {file} with the input: dure show model/{model}", "{file}의 열을 입력과 비교하세요: dure show model/{model}";
+    ragged(file, line, has, wanted) = "{file}: line {line} has {has} values, the heading has {wanted}", "{file}: {line}번째 줄은 값이 {has}개인데 머리글은 {wanted}개입니다";
+    bad_listen(text) = "`{text}` is not an IP address with a port, such as 127.0.0.1:7770 or [::1]:0", "`{text}`은(는) 127.0.0.1:7770이나 [::1]:0 같은 IP 주소와 포트가 아닙니다";
+    exit_signal(code, signal) = "{code} (as after signal {signal})", "{code} (신호 {signal}에 해당)";
     row_count(rows) = "{rows} rows", "{rows}행";
     short_answer(service, got, wanted) = "{service} answered {got} rows to {wanted}", "{service}가 {wanted}행에 {got}행으로 답했습니다";
 
     // things done
+    over_already(run, name, state) = "run {run}   {name}   is over already: {state}", "실행 {run}   {name}   이미 끝났습니다: {state}";
     stopped_run(run, state) = "run {run} {state}", "실행 {run} {state}";
     deleted(what) = "deleted {what}", "{what}을(를) 지웠습니다";
     renamed(from, to) = "renamed {from} to {to}", "{from}의 이름을 {to}(으)로 바꿨습니다";
@@ -292,8 +306,8 @@ messages! {
     bad_rate(rate) = "{rate} is no rate in US dollars an hour", "{rate}은(는) 시간당 미국 달러 요율이 아닙니다";
     no_data_home() = "neither --data-dir, DURE_DATA_DIR nor HOME says where state is kept", "--data-dir, DURE_DATA_DIR, HOME 중 어느 것도 데이터 위치를 알려 주지 않습니다";
     ends_units_go_on() = "stopped; what runs goes on. Start it again with: dure up", "멈췄습니다. 실행은 계속됩니다. 다시 시작: dure up";
-    ended_runs(number) = "{number} runs", "실행 {number}개";
-    ended_service(name, replicas) = "service {name} ({replicas} replicas)", "서비스 {name} (복제본 {replicas}개)";
+    ended_runs(number) = "runs: {number}", "실행 {number}개";
+    ended_service(name, replicas) = "service {name} (replicas: {replicas})", "서비스 {name} (복제본 {replicas}개)";
     ended_keeper() = "the keeper", "키퍼";
     ended_control_plane() = "the control plane", "컨트롤 플레인";
     ended(what) = "ended {what}", "끝냄: {what}";
@@ -324,7 +338,7 @@ messages! {
     d_port_fix() = "start with another: dure up --listen 127.0.0.1:PORT", "다른 포트로 시작하세요: dure up --listen 127.0.0.1:PORT";
     d_control() = "control plane", "컨트롤 플레인";
     d_control_as(url, user) = "{url}, signed in as {user}", "{url}, {user}(으)로 로그인됨";
-    doctor_failed(number) = "{number} checks failed", "점검 {number}개 실패";
+    doctor_failed(number) = "checks failed: {number}", "점검 {number}개 실패";
 }
 
 /// Every text in both languages.

@@ -130,7 +130,7 @@ pub fn choose(
             // A token is for the address that it came with and is sent to no other.
             let own = profile.filter(|profile| profile.url.trim_end_matches('/') == url.trim_end_matches('/'));
             let token = token.or_else(|| own.map(|profile| profile.token.clone()));
-            let ca = set("DURE_CA").map(PathBuf::from).or_else(|| own.and_then(|profile| profile.ca.clone()));
+            let ca = own.and_then(|profile| profile.ca.clone());
             Ok(Target {
                 token: token.ok_or_else(|| ProfileError::NoToken(url.clone()))?,
                 url,

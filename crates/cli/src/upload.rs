@@ -12,7 +12,7 @@ use std::{
 
 use dure_types::blob::is_inner_path;
 
-use crate::messages;
+use crate::{messages, near};
 
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
@@ -37,6 +37,7 @@ pub enum UploadError {
 impl UploadError {
     pub fn next(&self) -> Option<String> {
         match self {
+            Self::Read(path, error) => near::instead_of(path, error),
             Self::LinkLeaves(..) => Some(messages::link_leaves_next()),
             Self::Empty(..) => Some(messages::no_files_next()),
             _ => None,

@@ -23,6 +23,7 @@ impl Client {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
+        std::fs::metadata(folder).map_err(|error| ClientError::file(folder, error))?;
         // Dropped on any fault, and the file with it.
         let mut builder = tempfile::Builder::new();
         builder.prefix(".dure-");

@@ -18,7 +18,7 @@ pub enum ClientError {
     /// What was asked for cannot be sent.
     #[error("{0}")]
     Input(String),
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), innermost(source))]
     File { path: PathBuf, source: io::Error },
 }
 

@@ -33,7 +33,7 @@ pub struct Client {
 impl Client {
     /// `url` is where the control plane listens, such as `http://127.0.0.1:7770`.
     pub fn new(url: &str, token: &str, project: Name) -> Result<Self, ClientError> {
-        let wrong = |why: &str| ClientError::Input(format!("`{url}` is not a control plane's URL: {why}"));
+        let wrong = |why: &str| ClientError::Input(format!("`{url}` is not a control plane's URL, such as http://127.0.0.1:7770: {why}"));
         let parsed = Url::parse(url).map_err(|error| wrong(&error.to_string()))?;
         if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
             return Err(wrong("it begins with http:// or https://"));

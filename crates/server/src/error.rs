@@ -43,7 +43,14 @@ impl From<StoreError> for ApiError {
         match &error {
             StoreError::NotFound { .. } => Self::new(Code::NotFound, error.to_string()),
             StoreError::Exists { .. } => Self::new(Code::Exists, error.to_string()),
-            StoreError::InUse { .. } => Self::new(Code::InUse, error.to_string()),
+            StoreError::InUse { by } => {
+                let error = Self::new(Code::InUse, format!("it is in use by {by}"));
+                // `model digits@1` is what `dure show model/digits@1` shows.
+                match by.split_once(' ') {
+                    Some((kind, name)) => error.next(format!("dure show {kind}/{name}")),
+                    None => error,
+                }
+            }
             // Nothing of ours failed: the caller asked for what cannot be.
             StoreError::Invalid(_) | StoreError::Conflict(_) => Self::new(Code::RequestInvalid, error.to_string()),
             _ if is_full(&error) => {

@@ -124,6 +124,28 @@ impl Store {
     ) -> Result<Vec<MetricRow>, StoreError> {
         let mut conditions = Conditions::default();
         conditions.add("run = ?", [run.as_str().into()]);
+        self.points(conditions, after, limit).await
+    }
+
+    /// Only what the program itself reported. Dure's own samples stand elsewhere in the order, so that somebody who
+    /// goes on after one of them would miss what the program reports next.
+    pub async fn reported_metrics(
+        &self,
+        run: &RunId,
+        after: Option<&MetricCursor>,
+        limit: u32,
+    ) -> Result<Vec<MetricRow>, StoreError> {
+        let mut conditions = Conditions::default();
+        conditions.add("run = ? AND substr(name, 1, 5) <> 'dure.'", [run.as_str().into()]);
+        self.points(conditions, after, limit).await
+    }
+
+    async fn points(
+        &self,
+        mut conditions: Conditions,
+        after: Option<&MetricCursor>,
+        limit: u32,
+    ) -> Result<Vec<MetricRow>, StoreError> {
         if let Some(after) = after {
             conditions.add(
                 "(attempt, position, name) > (?, ?, ?)",

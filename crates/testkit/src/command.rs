@@ -112,8 +112,7 @@ impl Text {
     fn wait(&self, has: impl Fn(&str) -> bool) -> bool {
         let state = self.state();
         let waiting = |state: &mut (String, bool)| !has(&state.0) && !state.1;
-        let (state, _) =
-            self.more.wait_timeout_while(state, DEADLINE, waiting).unwrap_or_else(PoisonError::into_inner);
+        let (state, _) = self.more.wait_timeout_while(state, DEADLINE, waiting).unwrap_or_else(PoisonError::into_inner);
         has(&state.0)
     }
 }

@@ -159,6 +159,14 @@ impl Dure {
         command::output(self.command(arguments))
     }
 
+    /// Runs `dure ARGUMENTS` as somebody else, in a project.
+    #[track_caller]
+    pub fn cli_as(&self, token: &str, project: &str, arguments: &[&str]) -> Output {
+        let mut command = self.command(arguments);
+        command.envs([("DURE_URL", self.url()), ("DURE_TOKEN", token), ("DURE_PROJECT", project)]);
+        command::output(command)
+    }
+
     /// Runs `dure ARGUMENTS -o json`, which must succeed.
     #[track_caller]
     pub fn json(&self, arguments: &[&str]) -> Value {
@@ -273,15 +281,20 @@ impl Dure {
         leftover::of(self.root.path())
     }
 
-    /// The one process whose command line has this in it.
+    /// The one process of this control plane whose command line is like this.
     #[track_caller]
-    pub fn process(&self, part: &str) -> Process {
+    pub fn process(&self, is_it: impl Fn(&str) -> bool) -> Process {
         let all = self.processes();
-        let mut found = all.iter().filter(|process| process.command.contains(part));
+        let mut found = all.iter().filter(|process| is_it(&process.command));
         match (found.next(), found.next()) {
             (Some(one), None) => one.clone(),
-            _ => panic!("not one process with `{part}` in: {all:#?}"),
+            _ => panic!("not one such process: {all:#?}"),
         }
+    }
+
+    #[track_caller]
+    pub fn keeper(&self) -> Process {
+        self.process(|command| command.contains("dure keeper --state"))
     }
 
     /// SIGKILL to one process of this control plane, and waits for its end.
@@ -293,23 +306,29 @@ impl Dure {
         assert!(command::wait_for_end(pid, crate::DEADLINE));
     }
 
-    /// Waits for the end of a process of this control plane that ends by itself.
+    /// Waits for the end of a process of this control plane that ends by itself, and until its parent knows.
     #[track_caller]
     pub fn wait_end(&self, process: &Process) {
         let pid = rustix::process::Pid::from_raw(process.pid).expect("a process id");
         assert!(command::wait_for_end(pid, crate::DEADLINE), "{process:?} does not end");
+        // Nothing tells of the moment at which a zombie is reaped; it follows at once.
+        let until = std::time::Instant::now() + crate::DEADLINE;
+        while rustix::process::test_kill_process(pid).is_ok() {
+            assert!(std::time::Instant::now() < until, "{process:?} is not reaped");
+            std::thread::yield_now();
+        }
     }
 
-    /// `dure down`, which has to end everything.
+    /// `dure down`, which has to end everything; what it says that was.
     #[track_caller]
-    pub fn down(&mut self) -> Output {
-        let output = self.cli(&["down"]);
+    pub fn down(&mut self) -> Value {
+        let output = self.cli(&["down", "-o", "json"]).expect(0);
         self.is_down = true;
         let mut up = self.up.take().expect("a running control plane");
         assert_eq!(up.end(), Some(0), "the control plane's own end\n{}\n{}", up.stdout(), up.stderr());
         let left = leftover::wait_until_none(self.root.path());
         assert!(left.is_empty(), "left behind: {left:#?}\n{output}");
-        output
+        output.json()
     }
 
     /// What the control plane and the keeper said, for a test that failed.
@@ -331,7 +350,7 @@ impl Drop for Dure {
                 if !self.up.as_mut().is_some_and(Background::is_running) {
                     self.restart();
                 }
-                self.down().expect(0);
+                self.down();
             }
             let left = leftover::wait_until_none(self.root.path());
             leftover::remove(self.root.path());

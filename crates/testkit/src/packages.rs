@@ -65,8 +65,8 @@ fn probe(program: &str) -> Option<String> {
     let digest = ended.environment.expect("an environment");
     let environment = block_on(dure.client().get_environment(digest.as_str())).expect("the environment");
     let error = environment.error.unwrap_or_default();
-    let is_network = environment.state == EnvironmentState::Failed
-        && (error.contains("package index") || error.contains("uv"));
+    let is_network =
+        environment.state == EnvironmentState::Failed && (error.contains("package index") || error.contains("uv"));
     assert!(is_network, "the environment of the probe was not made: {error}");
     Some(error)
 }

@@ -86,7 +86,7 @@ pub async fn show(context: &Context, text: &str) -> Result<(), CliError> {
     let mut view = View::new();
     view.row(messages::h_name(), dataset.name.as_str());
     view.row(messages::h_latest(), format!("{name}@{}", dataset.latest));
-    view.row(messages::h_files(), format!("{}, {}", format::count(dataset.files), format::bytes(dataset.bytes)));
+    view.row(messages::h_files(), format!("{}, {}", files(dataset.files), format::bytes(dataset.bytes)));
     view.row(messages::h_created(), format!("{} ({})", format::moment(dataset.created_at), dataset.created_by));
     let mut table = Table::new([
         messages::h_version(),
@@ -114,7 +114,7 @@ pub async fn show(context: &Context, text: &str) -> Result<(), CliError> {
 fn version_view(version: &DatasetVersion, width: Option<usize>) -> String {
     let mut view = View::new();
     view.row(messages::h_version(), format!("{}@{}", version.name, version.version));
-    view.row(messages::h_files(), format!("{}, {}", format::count(version.files), format::bytes(version.bytes)));
+    view.row(messages::h_files(), format!("{}, {}", files(version.files), format::bytes(version.bytes)));
     view.row(messages::h_digest(), version.manifest.as_str());
     view.row(messages::h_created(), format!("{} ({})", format::moment(version.created_at), version.created_by));
     let mut text = view.render(width);
@@ -134,6 +134,10 @@ fn version_view(version: &DatasetVersion, width: Option<usize>) -> String {
     text
 }
 
+fn files(number: u64) -> String {
+    if number == 1 { messages::one_file() } else { messages::file_count(format::count(number)) }
+}
+
 async fn create(context: &Context, name: &Name, source: PathBuf) -> Result<(), CliError> {
     let walk = tokio::task::spawn_blocking(move || upload::walk_data(&source));
     let found = walk.await.map_err(|error| CliError::failed(error.to_string()))??;
@@ -143,7 +147,7 @@ async fn create(context: &Context, name: &Name, source: PathBuf) -> Result<(), C
     let version = client.create_dataset_version(name, &CreateDatasetVersion { manifest }).await?;
     context.show(&version, |version| {
         let what = format!("dataset {name}@{}", version.version);
-        format!("{}   {}, {}\n", messages::made(what), format::count(version.files), format::bytes(version.bytes))
+        format!("{}   {}, {}\n", messages::made(what), files(version.files), format::bytes(version.bytes))
     })?;
     hint::print(context, [hint::show(format!("dataset/{name}@{}", version.version))])?;
     Ok(())

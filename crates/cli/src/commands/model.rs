@@ -151,10 +151,9 @@ async fn register(context: &Context, file: PathBuf, name: Option<Name>) -> Resul
         Some(name) => name,
         None => name_of(&file)?,
     };
-    let facts =
-        std::fs::metadata(&file).map_err(|error| CliError::usage(messages::cannot_read(file.display(), error)))?;
+    let facts = std::fs::metadata(&file).map_err(|error| CliError::unreadable(&file, &error))?;
     if facts.is_dir() {
-        return Err(CliError::usage(messages::cannot_read(file.display(), "it is a folder")));
+        return Err(CliError::file(messages::cannot_read(file.display(), "it is a folder")));
     }
     let found = upload::walk_data(&file)?;
     let client = context.client()?;

@@ -11,6 +11,12 @@ pub async fn run(context: &Context, arguments: args::Stop) -> Result<(), CliErro
     }
     let client = context.client()?;
     let run = find::run(&client, &arguments.thing).await?;
+    if run.state.is_over() {
+        let line = messages::over_already(run.id.short(), &run.name, run.state.as_str());
+        context.show(&run, |_| format!("{line}\n"))?;
+        hint::print(context, [hint::show(run.id.short()), hint::ps()])?;
+        return Ok(());
+    }
     let run = client.stop_run(run.id.as_str()).await?;
     context.show(&run, |run| {
         let state = if run.state.is_over() { run.state } else { RunState::Stopping };

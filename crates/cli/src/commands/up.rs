@@ -1,6 +1,7 @@
 //! `dure up`: the control plane in the foreground, until it is told to end.
 
 use std::{
+    io::IsTerminal as _,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
@@ -38,11 +39,16 @@ async fn serve(context: &Context, config: Config) -> Result<(), CliError> {
     // Before anything is started, so that a signal that comes early is not lost.
     let listen = |kind| signal(kind).map_err(|error| CliError::failed(error.to_string()));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    // A first start tells the owner's token once, so there must be a place for it.
+    let path = profile::path()?;
+    let profiles = profile::read(&path)?;
     let certificate = config.tls.as_ref().map(|tls| tls.certificate.clone());
     let app = App::start(config).await.map_err(|error| CliError::from(error.problem()))?;
-    let name = sign_in(context, &app, certificate).await?;
+    let name = sign_in(context, &app, (&path, &profiles), certificate).await?;
     output::text(&render(app.banner(), &name))?;
-    hint::print(context, [hint::apply("examples/digits/dure.yaml"), hint::doctor()])?;
+    let example = Path::new("examples/digits/dure.yaml");
+    let next = if example.exists() { hint::apply(example.display()) } else { hint::doctor() };
+    hint::print(context, [next])?;
     let signalled = AtomicBool::new(false);
     let stop = async {
         tokio::select! {
@@ -77,7 +83,7 @@ fn config(arguments: args::Up) -> Result<Config, CliError> {
         tls,
         rate: arguments.rate.map(rate).transpose()?,
         program,
-        runtime_dir: std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from),
+        runtime_dir: std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()).map(PathBuf::from),
         host: Host::of_user(std::env::vars()),
     })
 }
@@ -107,27 +113,37 @@ fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("DURE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     // Set already only where a test did.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
 }
 
 /// Writes the profile that the CLI speaks to this control plane with; returns its name.
-async fn sign_in(context: &Context, app: &App, certificate: Option<PathBuf>) -> Result<String, CliError> {
-    let path = profile::path()?;
-    let profiles = profile::read(&path)?;
+async fn sign_in(
+    context: &Context,
+    app: &App,
+    (path, profiles): (&Path, &Profiles),
+    certificate: Option<PathBuf>,
+) -> Result<String, CliError> {
     let asked = context
         .profile()
         .map(str::to_owned)
         .or_else(|| std::env::var("DURE_PROFILE").ok().filter(|name| !name.is_empty()));
     let url = app.banner().url.as_str();
     let Some(token) = app.banner().token.as_deref() else {
-        return moved(&path, &profiles, asked, url).await;
+        return moved(path, profiles, asked, url).await;
     };
     let name = match &asked {
         Some(name) => name.clone(),
-        None => free_name(&profiles, url),
+        None => free_name(profiles, url),
     };
     let profile = Profile { url: url.to_owned(), token: token.to_owned(), project: None, ca: certificate };
-    profile::write(&path, &name, profile)?;
+    if let Err(error) = profile::write(path, &name, profile) {
+        anstream::eprintln!("{}: {token}", messages::token_once());
+        return Err(error);
+    }
     if let Some(kept) = profiles.get(profile::DEFAULT).filter(|_| asked.is_none() && name != profile::DEFAULT) {
         anstream::eprintln!("{}", messages::profile_kept(profile::DEFAULT, &kept.url, &name));
     }

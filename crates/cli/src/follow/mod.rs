@@ -62,6 +62,10 @@ struct Followed {
 impl Follower<'_> {
     /// Follows a run until it is over. A run that failed is an error with its last words.
     pub async fn run(&self, id: &RunId) -> Result<RunDetail, CliError> {
+        self.follow_run(id).await.map_err(goes_on)
+    }
+
+    async fn follow_run(&self, id: &RunId) -> Result<RunDetail, CliError> {
         let detail = self.client.get_run(id.as_str()).await?;
         let query = EventQuery { subject: Some(id.to_string()), follow: true, ..EventQuery::default() };
         let mut events = self.client.follow_events(query).boxed();
@@ -279,6 +283,17 @@ impl Follower<'_> {
     fn detach(&self, run: &Run) -> CliError {
         anstream::eprintln!("\n{}", messages::detached(hint::logs_follow(run.id.short())));
         CliError::Silent(Exit::Interrupted)
+    }
+}
+
+/// That the control plane cannot be reached says nothing about what runs.
+fn goes_on(error: CliError) -> CliError {
+    match error {
+        CliError::Said(mut said) if said.exit == Exit::Unreachable => {
+            said.lines.insert(0, messages::connection_lost());
+            CliError::Said(said)
+        }
+        error => error,
     }
 }
 

@@ -9,7 +9,7 @@ use dure_types::{
 };
 use futures_util::StreamExt as _;
 
-use super::{Follower, drain, view};
+use super::{Follower, drain, goes_on, view};
 use crate::{
     exit::{CliError, Exit},
     failure_report, hint, messages,
@@ -19,6 +19,10 @@ use crate::{
 impl Follower<'_> {
     /// Until the service answers, or cannot.
     pub async fn service(&self, name: &Name, url: &str) -> Result<Service, CliError> {
+        self.follow_service(name, url).await.map_err(goes_on)
+    }
+
+    async fn follow_service(&self, name: &Name, url: &str) -> Result<Service, CliError> {
         let began = Instant::now();
         let query = EventQuery { subject: Some(name.to_string()), follow: true, ..EventQuery::default() };
         let mut events = self.client.follow_events(query).boxed();

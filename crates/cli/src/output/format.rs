@@ -125,9 +125,34 @@ pub fn clean_lines(text: &str) -> String {
     text.chars().map(|c| if is_harmful(c) && c != '\n' && c != '\t' { ' ' } else { c }).collect()
 }
 
+/// Without ` (os error 2)`, which says nothing that the words before it do not say.
+pub fn without_errno(text: &str) -> String {
+    let mut written = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(" (os error ") {
+        written.push_str(before);
+        let end = after.find(')').filter(|end| after[..*end].bytes().all(|byte| byte.is_ascii_digit()));
+        match end {
+            Some(end) => rest = &after[end + 1..],
+            None => {
+                written.push_str(" (os error ");
+                rest = after;
+            }
+        }
+    }
+    written.push_str(rest);
+    written
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_number_of_a_fault_is_left_out_and_nothing_else() {
+        assert_eq!(without_errno("a: No such file (os error 2); b"), "a: No such file; b");
+        assert_eq!(without_errno("x (os error two) (os error"), "x (os error two) (os error");
+    }
 
     #[test]
     fn sizes_carry_units() {

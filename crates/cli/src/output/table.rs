@@ -12,6 +12,9 @@ use super::format;
 
 /// Between two columns.
 const GAP: usize = 3;
+const NARROW_GAP: usize = 2;
+/// A column of such a width is cut only where nothing else helps.
+const SHORT: usize = 10;
 /// A column is cut down to this and no further; then the lines are cut at their ends.
 const LEAST: usize = 6;
 
@@ -86,38 +89,48 @@ impl Table {
     }
 
     fn lines(&self, width: Option<usize>) -> String {
-        let widths = self.widths(width);
+        let (widths, gap) = self.widths(width);
         let mut text = String::new();
         if self.headings.iter().any(|heading| !heading.is_empty()) {
             let style = super::style::HEADING;
             let row: Vec<Cell> = self.headings.iter().map(|heading| Cell { text: heading.clone(), style }).collect();
-            self.line(&mut text, &row, &widths, width);
+            self.line(&mut text, &row, (&widths, gap), width);
         }
         for row in &self.rows {
-            self.line(&mut text, row, &widths, width);
+            self.line(&mut text, row, (&widths, gap), width);
         }
         text
     }
 
-    fn widths(&self, width: Option<usize>) -> Vec<usize> {
-        let mut widths: Vec<usize> = self.headings.iter().map(|heading| heading.width()).collect();
+    /// The width of each column, and the gap between two.
+    fn widths(&self, width: Option<usize>) -> (Vec<usize>, usize) {
+        let mut natural: Vec<usize> = self.headings.iter().map(|heading| heading.width()).collect();
         for row in &self.rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
+            for (width, cell) in natural.iter_mut().zip(row) {
                 *width = (*width).max(cell.text.width());
             }
         }
-        let Some(limit) = width else { return widths };
-        let gaps = GAP * widths.len().saturating_sub(1);
-        while widths.iter().sum::<usize>() + gaps > limit {
-            match widths.iter_mut().max() {
-                Some(widest) if *widest > LEAST => *widest -= 1,
-                _ => break,
+        let Some(limit) = width else { return (natural, GAP) };
+        // Numbers, states and times say nothing when they are cut, so what is long gives way first.
+        let is_long = |column: usize| natural[column] > SHORT && !self.right[column];
+        for (gap, only_long) in [(GAP, true), (NARROW_GAP, true), (NARROW_GAP, false)] {
+            let mut widths = natural.clone();
+            let room = limit.saturating_sub(gap * widths.len().saturating_sub(1));
+            while widths.iter().sum::<usize>() > room {
+                let columns = widths.iter_mut().enumerate().filter(|(column, _)| !only_long || is_long(*column));
+                match columns.map(|(_, width)| width).max() {
+                    Some(widest) if *widest > LEAST => *widest -= 1,
+                    _ => break,
+                }
+            }
+            if widths.iter().sum::<usize>() <= room || !only_long {
+                return (widths, gap);
             }
         }
-        widths
+        (natural, GAP)
     }
 
-    fn line(&self, text: &mut String, row: &[Cell], widths: &[usize], limit: Option<usize>) {
+    fn line(&self, text: &mut String, row: &[Cell], (widths, gap): (&[usize], usize), limit: Option<usize>) {
         let mut used = 0;
         let mut pending = 0;
         for (index, (cell, width)) in row.iter().zip(widths).enumerate() {
@@ -137,9 +150,9 @@ impl Table {
                 let _ = write!(text, "{:1$}", "", pending + before);
                 let _ = write!(text, "{0}{shown}{0:#}", cell.style);
                 used += pending + before + taken;
-                pending = after + GAP;
+                pending = after + gap;
             } else {
-                pending += fill + GAP;
+                pending += fill + gap;
             }
         }
         text.push('\n');
@@ -231,6 +244,14 @@ mod tests {
         }
         assert!(plain(&table.render(Some(40))).contains('…'));
         assert!(plain(&table.render(None)).contains("two GPUs free"));
+    }
+
+    #[test]
+    fn what_is_long_gives_way_before_states_and_numbers() {
+        let mut table = Table::new(["name", "state", "cost", "why"]).right([2]);
+        table.row(["train-digits-of-the-whole-world", "succeeded", "<$0.000001", "the only node that fits"]);
+        let text = plain(&table.render(Some(44)));
+        assert!(text.contains("succeeded") && text.contains("<$0.000001") && text.contains('…'), "{text}");
     }
 
     #[test]

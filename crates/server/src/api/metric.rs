@@ -102,7 +102,7 @@ fn follow(
             // Looked at first: what was reported before it was over is sent before the end.
             let row = core.store.run(&project, &run).await;
             loop {
-                let Ok(rows) = core.store.metrics(&run, after.as_ref(), PAGE).await else { return };
+                let Ok(rows) = core.store.reported_metrics(&run, after.as_ref(), PAGE).await else { return };
                 let Some(last) = rows.last() else { break };
                 after = Some(last.cursor());
                 for row in rows {

@@ -13,7 +13,7 @@ use dure_types::{
     Code, Cpu, Memory, Money, Name, Page, RunId,
     change::JobDocument,
     id::is_run_prefix,
-    run::{Holder, ReasonCode, Run, RunDetail, RunQuery, RunState, Why},
+    run::{Holder, Reason, ReasonCode, Run, RunDetail, RunQuery, RunState, Why},
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -70,6 +70,10 @@ pub(super) fn run_of(core: &Core, row: RunRow, metrics: BTreeMap<String, f64>) -
         let per_hour = dure_plan::price::share_rate(core.node.rate.per_hour, &core.node.facts, &ask);
         dure_plan::price::cost(per_hour, core.now().since(since))
     });
+    // Known only to the scheduler: it changes with everything else that runs, so it is not written.
+    let waits_for_room = row.state == RunState::Queued && core.schedule().waiting(&row.id).is_some();
+    let room =
+        waits_for_room.then(|| Reason::new(ReasonCode::Resources, format!("waits for {}", why::describe(&ask))));
     Run {
         id: row.id,
         name: row.name,
@@ -77,7 +81,7 @@ pub(super) fn run_of(core: &Core, row: RunRow, metrics: BTreeMap<String, f64>) -
         project: row.project,
         created_by: row.created_by,
         state: row.state,
-        reason: row.reason,
+        reason: row.reason.or(room),
         cpu: row.cpu,
         memory: row.memory,
         gpu: row.gpu,

@@ -9,9 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dure_client::Client;
+use dure_client::{Client, ClientError};
 use dure_types::{
-    Name, Reference,
+    Code, Name, Reference,
     model::{ModelVersion, Signature},
 };
 use serde_json::{Value, json};
@@ -79,7 +79,8 @@ pub async fn run(context: &Context, arguments: args::Predict) -> Result<(), CliE
     Ok(())
 }
 
-/// The model that answers: of the revision that serves, not of one that is still being rolled out.
+/// The model of the newest revision. One that is being rolled out takes over while this is asked, and what
+/// does not fit it the service refuses itself.
 async fn model_of(client: &Client, service: &Name) -> Result<ModelVersion, CliError> {
     let found = client.get_service(service).await?;
     let reference = found.revision.model.as_deref().and_then(|model| model.parse::<Reference>().ok());
@@ -95,7 +96,12 @@ async fn ask(client: &Client, service: &Name, rows: &[Value], progress: &Progres
     let mut answers = Vec::with_capacity(rows.len());
     for batch in rows.chunks(BATCH) {
         status.set_message(format!("{}   {}/{}", messages::predicting(service), answers.len(), rows.len()));
-        let mut answer = client.predict(client.project(), service, &json!({"rows": batch})).await?;
+        let mut answer = client.predict(client.project(), service, &json!({"rows": batch})).await.map_err(|error| match error {
+            ClientError::Problem(problem) if problem.is(Code::InputShape) && problem.next.is_none() => {
+                CliError::from(problem.next(hint::show(format!("service/{service}"))))
+            }
+            error => error.into(),
+        })?;
         match answer.get_mut("rows").map(Value::take) {
             Some(Value::Array(rows)) if rows.len() == batch.len() => answers.extend(rows),
             Some(Value::Array(rows)) => {

@@ -40,7 +40,7 @@ pub struct Encoded {
 
 impl Input {
     pub fn read(file: &Path, truth: Option<&str>) -> Result<Self, CliError> {
-        let unreadable = |error: io::Error| CliError::usage(messages::cannot_read(file.display(), error));
+        let unreadable = |error: io::Error| CliError::unreadable(file, &error);
         let mut bytes = Vec::new();
         if file == Path::new("-") {
             io::stdin().lock().take(LARGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
@@ -48,9 +48,9 @@ impl Input {
             fs::File::open(file).and_then(|open| open.take(LARGEST + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
         }
         if bytes.len() as u64 > LARGEST {
-            return Err(CliError::usage(messages::too_large(file.display(), format::bytes(LARGEST))));
+            return Err(CliError::file(messages::too_large(file.display(), format::bytes(LARGEST))));
         }
-        let text = String::from_utf8(bytes).map_err(|_| CliError::usage(messages::not_text(file.display())))?;
+        let text = String::from_utf8(bytes).map_err(|_| CliError::file(messages::not_text(file.display())))?;
         Self::of(&text, &file.display().to_string(), truth)
     }
 
@@ -60,7 +60,7 @@ impl Input {
             Some(b'[' | b'{') => Self::of_json(text, file, truth)?,
             _ => Self::of_csv(text, file, truth)?,
         };
-        if input.len() == 0 { Err(CliError::usage(messages::no_rows(file))) } else { Ok(input) }
+        if input.len() == 0 { Err(CliError::file(messages::no_rows(file))) } else { Ok(input) }
     }
 
     pub fn len(&self) -> usize {
@@ -72,7 +72,13 @@ impl Input {
 
     fn of_csv(text: &str, file: &str, truth: Option<&str>) -> Result<Self, CliError> {
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
-        let fault = |error: csv::Error| CliError::usage(format!("{file}: {error}"));
+        let fault = |error: csv::Error| match error.kind() {
+            csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
+                let line = pos.as_ref().map_or(0, csv::Position::line);
+                CliError::file(messages::ragged(file, line, len, expected_len))
+            }
+            _ => CliError::file(format!("{file}: {error}")),
+        };
         let mut columns: Vec<String> = reader.headers().map_err(fault)?.iter().map(str::to_owned).collect();
         let at = match truth {
             Some(name) => Some(
@@ -144,13 +150,9 @@ impl Input {
                     let next = if wanted + 1 == columns.len() && self.truth.is_none() {
                         messages::wrong_width_next()
                     } else {
-                        String::new()
+                        messages::check_columns(&self.file, model)
                     };
-                    return Err(if next.is_empty() {
-                        CliError::usage(message)
-                    } else {
-                        CliError::usage_next(message, next)
-                    });
+                    return Err(CliError::input(message, next));
                 }
                 let list = |row: &Vec<String>| -> Result<Value, String> {
                     row.iter()

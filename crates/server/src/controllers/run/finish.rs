@@ -162,10 +162,11 @@ async fn collect(core: &Core, row: &RunRow, work: &Work, inputs: &[Input], exit:
 
 /// Where a program was looked for; of a script that is there, it is the interpreter that is not.
 async fn not_found(core: &Core, row: &RunRow, program: &str) -> String {
-    let Some((_, path)) = program.split_once('/') else {
-        let place = if row.environment.is_some() { "its environment or on" } else { "on" };
-        return format!("not found in {place} this machine's PATH; is it installed, and spelt like this?");
-    };
+    if !program.contains('/') {
+        let place = if row.environment.is_some() { "in its environment and on" } else { "on" };
+        return format!("not found {place} this machine's PATH; is it installed, and spelt like this?");
+    }
+    let path = program.strip_prefix("./").unwrap_or(program);
     let interpreter = async {
         let manifest = core.store.manifest(&row.project, row.code.as_ref()?).await.ok()?;
         let file = manifest.files.iter().find(|file| file.path == path)?;

@@ -125,18 +125,24 @@ fn explain(source: &Source, offset: usize, kind: Kind, root: &Node, error: &Erro
         None => (Vec::new(), root.mark()),
     };
     // A value of the wrong type may be blamed on the name before it.
+    let mut wants_one = false;
     if matches!(inner, Error::SerdeInvalidType { .. } | Error::Unexpected { .. })
         && let Some((name, value)) = node(root, &path).named(mark)
     {
-        mark = value.mark();
-        path.push(name.to_owned());
+        // Where one value is wanted and one stands after the name, the fault is that there are names at all.
+        wants_one = matches!((inner, &value.value), (Error::Unexpected { expected, .. }, Value::Scalar(_))
+            if plain(expected) == plain("scalar"));
+        if !wants_one {
+            mark = value.mark();
+            path.push(name.to_owned());
+        }
     }
     let node = node(root, &path);
     let names: Vec<&str> = path.iter().map(String::as_str).filter(|step| !is_index(step)).collect();
     let at = |code: Code, mark: Mark, message: String| source.error(code, mark, message).hint(hint(kind, &names));
     let place = if names.is_empty() { kind.as_str().to_owned() } else { names.join(".") };
     let expected = |what: &str| {
-        let what = plain(what);
+        let what = if wants_one { "one value" } else { plain(what) };
         let (found, written) = match &node.value {
             Value::Scalar(text) => (format!("`{}`", short(text)), text.as_str()),
             Value::Sequence(_) => ("a list".to_owned(), ""),
