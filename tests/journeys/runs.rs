@@ -128,8 +128,8 @@ fn a_failed_attempt_is_followed_by_as_many_as_the_spec_says() {
 fn a_run_ends_at_its_time_limit_with_all_that_it_started() {
     let dure = dure();
     let gate = Gate::new(&dure.work().join("never"));
-    // A grandchild in a session of its own is ended too.
-    let command = format!("setsid sh -c '{}' & {}", gate.wait(), gate.wait());
+    // Ended too: a process in a session of its own whose parent has left it.
+    let command = format!("(setsid sh -c '{0}' &); echo in; {0}", gate.wait());
     let ended = dure.cli(&["run", "--name", "slow", "--timeout", "1s", "--", &command]).expect(1);
     assert!(ended.stderr.contains("time limit"), "{ended}");
     let run = dure.json(&["show", "job/slow"]);

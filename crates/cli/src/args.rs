@@ -147,7 +147,14 @@ fn dollars(text: &str) -> Result<f64, String> {
 }
 
 #[derive(Debug, Args)]
-pub struct Down {}
+pub struct Down {
+    /// Where state is kept, for what goes on when the control plane itself is gone
+    #[arg(long, value_name = "FOLDER", env = "DURE_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Its database, where that is not the SQLite file in the data folder
+    #[arg(long, value_name = "URL", env = "DURE_DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+}
 
 #[derive(Debug, Args)]
 pub struct Apply {

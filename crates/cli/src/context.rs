@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::{
     args::Global,
     exit::CliError,
-    hint, messages,
+    messages,
     output::{self, Format},
     profile::{self, Target},
 };
@@ -82,15 +82,12 @@ impl Context {
 }
 
 pub fn connect(target: &Target) -> Result<Client, CliError> {
-    // The client trusts what the machine trusts; SSL_CERT_FILE says what that is.
-    if let Some(ca) = &target.ca
-        && target.url.starts_with("https:")
-        && std::env::var_os("SSL_CERT_FILE").is_none_or(|file| file != *ca)
-    {
-        return Err(CliError::usage_next(
-            messages::own_certificate(&target.url),
-            format!("SSL_CERT_FILE={}", hint::quote(&ca.display().to_string())),
-        ));
+    let (url, token, project) = (target.url.as_str(), target.token.as_str(), target.project.clone());
+    match &target.ca {
+        Some(ca) if url.starts_with("https:") => {
+            let pem = std::fs::read(ca).map_err(|error| CliError::usage(messages::cannot_read(ca.display(), error)))?;
+            Ok(Client::trusting(url, token, project, &pem)?)
+        }
+        _ => Ok(Client::new(url, token, project)?),
     }
-    Ok(Client::new(&target.url, &target.token, target.project.clone())?)
 }

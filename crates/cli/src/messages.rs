@@ -97,7 +97,6 @@ messages! {
     profile_broken(path, why) = "{path} is not a list of profiles: {why}", "{path}은(는) 프로필 목록이 아닙니다: {why}";
     no_token(url) = "DURE_URL is {url}, but there is no token for it", "DURE_URL은 {url}인데 토큰이 없습니다";
     no_token_next() = "set DURE_TOKEN; `dure token create` makes one where you are signed in", "DURE_TOKEN을 설정하세요. 로그인된 곳에서 `dure token create`로 만듭니다";
-    own_certificate(url) = "{url} has a certificate of its own, which has to be named", "{url}은(는) 자체 인증서를 씁니다. 그 인증서를 알려 주어야 합니다";
     no_home() = "neither DURE_CONFIG_DIR, XDG_CONFIG_HOME nor HOME says where profiles are kept", "DURE_CONFIG_DIR, XDG_CONFIG_HOME, HOME 중 어느 것도 프로필 위치를 알려 주지 않습니다";
     not_a_terminal() = "this would change things, and there is no terminal to ask on", "무언가를 바꾸게 되는데 물어볼 터미널이 없습니다";
     not_a_terminal_next() = "pass --yes to apply without being asked, or look first with `dure plan`", "묻지 않고 적용하려면 --yes를 주고, 먼저 보려면 `dure plan`을 쓰세요";

@@ -33,7 +33,29 @@ pub struct Client {
 impl Client {
     /// `url` is where the control plane listens, such as `http://127.0.0.1:7770`.
     pub fn new(url: &str, token: &str, project: Name) -> Result<Self, ClientError> {
-        let wrong = |why: &str| ClientError::Input(format!("`{url}` is not a control plane's URL, such as http://127.0.0.1:7770: {why}"));
+        Self::build(url, token, project, None)
+    }
+
+    /// The same for a control plane whose certificate these vouch for too, in PEM, beside those that the machine trusts.
+    pub fn trusting(url: &str, token: &str, project: Name, authorities: &[u8]) -> Result<Self, ClientError> {
+        let wrong = |why: String| ClientError::Input(format!("the certificates to trust cannot be read: {why}"));
+        let certificates =
+            reqwest::Certificate::from_pem_bundle(authorities).map_err(|error| wrong(innermost(&error)))?;
+        if certificates.is_empty() {
+            return Err(wrong("there is none in the file".to_owned()));
+        }
+        Self::build(url, token, project, Some(certificates))
+    }
+
+    fn build(
+        url: &str,
+        token: &str,
+        project: Name,
+        authorities: Option<Vec<reqwest::Certificate>>,
+    ) -> Result<Self, ClientError> {
+        let wrong = |why: &str| {
+            ClientError::Input(format!("`{url}` is not a control plane's URL, such as http://127.0.0.1:7770: {why}"))
+        };
         let parsed = Url::parse(url).map_err(|error| wrong(&error.to_string()))?;
         if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
             return Err(wrong("it begins with http:// or https://"));
@@ -57,7 +79,9 @@ impl Client {
             // A proxy cannot reach what listens only on this machine.
             builder = builder.no_proxy();
         }
-        if parsed.scheme() == "http" {
+        if let Some(authorities) = authorities {
+            builder = builder.tls_certs_merge(authorities);
+        } else if parsed.scheme() == "http" {
             // Without this, a machine that has no certificates could not even speak plain HTTP.
             builder = builder.tls_certs_only([]);
         }
@@ -194,12 +218,15 @@ impl Client {
     }
 
     pub(crate) fn unreachable(&self, why: impl Into<String>) -> ClientError {
-        let next = if is_loopback(&self.url) {
+        let why = why.into();
+        let next = if why.contains("certificate") {
+            "name the certificate of the authority that issued it as `ca` of the profile in profiles.toml".to_owned()
+        } else if is_loopback(&self.url) {
             "start it: dure up".to_owned()
         } else {
             "check the address (DURE_URL or the profile), and that `dure up` runs there".to_owned()
         };
-        ClientError::Unreachable { url: self.url().to_owned(), why: why.into(), next }
+        ClientError::Unreachable { url: self.url().to_owned(), why, next }
     }
 }
 

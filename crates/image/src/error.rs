@@ -15,7 +15,9 @@ pub enum BuildError {
     #[error("uv, which installs the packages, is not here and could not be fetched: {reason}")]
     NoUv { reason: String },
 
-    #[error("the package index {url} cannot be reached: {reason}; check the network, and PIP_INDEX_URL where `dure up` was started")]
+    #[error(
+        "the package index {url} cannot be reached: {reason}; check the network, and PIP_INDEX_URL where `dure up` was started"
+    )]
     Index { url: String, reason: String },
 
     #[error("no Python for this environment: wanted {wanted}, found {found}. {advice}")]

@@ -26,6 +26,8 @@ pub(crate) struct Held<'b> {
 impl Budget {
     /// How many bodies of the largest size may be held at once.
     const LARGEST_AT_ONCE: usize = 4;
+    /// So many times the largest body are taken from one that is refused.
+    const DRAINED: usize = 16;
 
     pub fn new(max_body: usize) -> Self {
         Self { max_body, held: AtomicUsize::new(0) }
@@ -33,6 +35,7 @@ impl Budget {
 
     pub async fn read(&self, mut body: Incoming) -> Result<Held<'_>, Refusal> {
         if body.size_hint().lower() > self.max_body as u64 {
+            self.drain(&mut body).await;
             return Err(self.too_large());
         }
         let mut held = Held { budget: self, charged: 0, bytes: Bytes::new() };
@@ -40,7 +43,11 @@ impl Budget {
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| Refusal::invalid(format!("the body could not be read: {error}")))?;
             let Ok(data) = frame.into_data() else { continue };
-            held.charge(data.len())?;
+            if let Err(refusal) = held.charge(data.len()) {
+                drop((held, parts));
+                self.drain(&mut body).await;
+                return Err(refusal);
+            }
             if held.bytes.is_empty() && parts.is_empty() {
                 // The usual case: all of it in one piece, which is not copied.
                 held.bytes = data;
@@ -55,6 +62,19 @@ impl Budget {
             held.bytes = parts.into();
         }
         Ok(held)
+    }
+
+    /// Takes the rest and keeps nothing of it: whoever is still sending hears why only once all is sent. What is
+    /// endless is broken off.
+    async fn drain(&self, body: &mut Incoming) {
+        let mut left = self.max_body.saturating_mul(Self::DRAINED);
+        while let Some(Ok(frame)) = body.frame().await {
+            let size = frame.data_ref().map_or(0, Bytes::len);
+            if size > left {
+                return;
+            }
+            left -= size;
+        }
     }
 
     fn too_large(&self) -> Refusal {

@@ -182,9 +182,8 @@ fn lock(folder: &Path) -> Result<File, StartError> {
 /// Takes away a data directory that was made for a start that failed, where nothing but the lock is in it.
 fn forget(folder: &Path) {
     let lock = folder.join("dure.lock");
-    let only_the_lock = fs::read_dir(folder).is_ok_and(|mut inside| {
-        inside.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "dure.lock"))
-    });
+    let only_the_lock = fs::read_dir(folder)
+        .is_ok_and(|mut inside| inside.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "dure.lock")));
     // What cannot be removed harms nobody.
     if only_the_lock && fs::remove_file(lock).is_ok() {
         let _ = fs::remove_dir(folder);

@@ -55,7 +55,7 @@ impl From<StoreError> for ApiError {
             StoreError::Invalid(_) | StoreError::Conflict(_) => Self::new(Code::RequestInvalid, error.to_string()),
             _ if is_full(&error) => {
                 tracing::error!(%error, "the disk is full");
-                Self::new(Code::StoreBusy, "the disk of the data directory is full; nothing was written")
+                Self::new(Code::DiskFull, "the disk of the data directory is full; nothing was written")
                     .next("free some space there (dure doctor says how much there is), then do it again")
             }
             _ if error.is_retryable() => {

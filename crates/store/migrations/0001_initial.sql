@@ -99,10 +99,11 @@ CREATE TABLE runs (
     created_at BIGINT NOT NULL
 );
 CREATE INDEX runs_by_age ON runs (project, created_at, id);
-CREATE INDEX runs_by_name ON runs (project, name, created_at);
+CREATE INDEX runs_by_name ON runs (project, name, created_at, id);
 CREATE INDEX runs_by_identity ON runs (project, identity, created_at) WHERE identity IS NOT NULL;
 CREATE INDEX runs_by_service ON runs (project, service, created_at) WHERE service IS NOT NULL;
 CREATE INDEX runs_active ON runs (created_at, id) WHERE active = 1;
+CREATE INDEX runs_active_by_project ON runs (project, created_at, id) WHERE active = 1;
 
 CREATE TABLE attempts (
     run TEXT NOT NULL,

@@ -49,15 +49,14 @@ impl Tx {
     }
 
     async fn begin(&mut self) -> Result<(), StoreError> {
-        self.execute(self.dialect.begin()).await?;
-        self.sequence = last_sequence(&mut self.connection).await?;
+        let text = format!("{}; {LAST_SEQUENCE}", self.dialect.begin());
+        let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(text)).fetch_all(&mut self.connection).await?;
+        self.sequence = rows.last().ok_or(StoreError::Closed)?.int("last")?;
         Ok(())
     }
 }
 
-async fn last_sequence(connection: &mut AnyConnection) -> Result<i64, StoreError> {
-    sqlx::query("SELECT COALESCE(MAX(sequence), 0) AS last FROM events").fetch_one(connection).await?.int("last")
-}
+const LAST_SEQUENCE: &str = "SELECT COALESCE(MAX(sequence), 0) AS last FROM events";
 
 /// A change that waits, whatever it returns.
 trait Change: Send {
@@ -115,7 +114,7 @@ impl Writer {
         url: Arc<str>,
         dialect: Dialect,
     ) -> Result<(Self, watch::Receiver<i64>), StoreError> {
-        let sequence = last_sequence(&mut connection).await?;
+        let sequence = sqlx::query(LAST_SEQUENCE).fetch_one(&mut connection).await?.int("last")?;
         let (published, sequence_seen) = watch::channel(sequence);
         let (queue, waiting) = mpsc::channel(WAITING);
         let (end, ended) = watch::channel(false);
@@ -233,14 +232,21 @@ async fn group(tx: &mut Tx, changes: &mut [Box<dyn Change>]) -> Result<(), Store
         tx.sequence = sequence;
         return tx.execute("ROLLBACK").await;
     }
+    // One way to the database between two changes: the savepoint of one that failed serves the next, and the commit
+    // releases the last.
+    let mut savepoint = Some("SAVEPOINT change");
     for change in changes {
+        if let Some(text) = savepoint {
+            tx.execute(text).await?;
+        }
         let sequence = tx.sequence;
-        tx.execute("SAVEPOINT change").await?;
-        if !change.run(tx).await {
+        savepoint = if change.run(tx).await {
+            Some("RELEASE SAVEPOINT change; SAVEPOINT change")
+        } else {
             tx.execute("ROLLBACK TO SAVEPOINT change").await?;
             tx.sequence = sequence;
-        }
-        tx.execute("RELEASE SAVEPOINT change").await?;
+            None
+        };
     }
     commit(tx).await
 }

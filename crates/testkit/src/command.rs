@@ -169,6 +169,13 @@ impl Background {
         Output { code: code_of(status), stdout: self.stdout(), stderr: self.stderr() }
     }
 
+    /// Waits for its end, but not for long.
+    pub(crate) fn wait_briefly(&self) {
+        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
+            wait_for_end(pid, Duration::from_secs(15));
+        }
+    }
+
     /// SIGKILL, and nothing of it is left as a zombie.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();

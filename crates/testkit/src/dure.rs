@@ -25,6 +25,7 @@ use crate::{
 pub struct Builder {
     program: String,
     arguments: Vec<String>,
+    variables: Vec<(String, String)>,
     packages: bool,
     postgres: bool,
 }
@@ -38,6 +39,13 @@ impl Builder {
     #[must_use]
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// A variable in the environment of `dure up`, and of nothing else.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -75,6 +83,7 @@ impl Builder {
         let mut dure = Dure {
             program: PathBuf::from(self.program),
             arguments,
+            variables: self.variables,
             data_dir,
             listen: "127.0.0.1:0".to_owned(),
             url: String::new(),
@@ -94,6 +103,7 @@ impl Builder {
 pub struct Dure {
     program: PathBuf,
     arguments: Vec<String>,
+    variables: Vec<(String, String)>,
     data_dir: PathBuf,
     listen: String,
     url: String,
@@ -107,7 +117,13 @@ pub struct Dure {
 impl Dure {
     /// `program` is the binary, `env!("CARGO_BIN_EXE_dure")` in a test of its package.
     pub fn builder(program: &str) -> Builder {
-        Builder { program: program.to_owned(), arguments: Vec::new(), packages: false, postgres: false }
+        Builder {
+            program: program.to_owned(),
+            arguments: Vec::new(),
+            variables: Vec::new(),
+            packages: false,
+            postgres: false,
+        }
     }
 
     #[track_caller]
@@ -177,7 +193,12 @@ impl Dure {
     /// Starts `dure ARGUMENTS` and goes on.
     #[track_caller]
     pub fn spawn(&self, arguments: &[&str]) -> Background {
+        self.spawn_with(arguments, &[])
+    }
+
+    fn spawn_with(&self, arguments: &[&str], variables: &[(String, String)]) -> Background {
         let mut command = self.command(arguments);
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         let shown = format!("{command:?}");
         Background::new(command.spawn().expect("the binary"), shown)
     }
@@ -250,7 +271,7 @@ impl Dure {
         let data_dir = self.data_dir.display().to_string();
         let mut arguments = vec!["up", "--data-dir", &data_dir, "--listen", listen];
         arguments.extend(self.arguments.iter().map(String::as_str));
-        let up = self.spawn(&arguments);
+        let up = self.spawn_with(&arguments, &self.variables);
         if !up.wait_stdout("Listening ") {
             eprintln!("{}", up.wait());
             return false;
@@ -343,6 +364,10 @@ impl Drop for Dure {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", self.last_words());
+            // A failed test leaves nothing either, if that can be had in good order and soon.
+            if self.up.as_mut().is_some_and(Background::is_running) {
+                self.spawn(&["down"]).wait_briefly();
+            }
             self.kill();
             leftover::kill(self.root.path());
         } else {

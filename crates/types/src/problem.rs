@@ -64,6 +64,7 @@ codes! {
     Unsupported = "E0803", 501, "not supported here";
     Internal = "E0901", 500, "internal error";
     StoreBusy = "E0902", 503, "the store cannot take this now";
+    DiskFull = "E0903", 507, "no space is left on the disk";
 }
 
 /// One fault inside a request or spec.

@@ -1,15 +1,40 @@
 //! `dure down`: ends everything, and says what that was.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
+use dure_client::{Client, ClientError};
+use dure_server::App;
 use dure_types::change::Ended;
 
+use super::up;
 use crate::{args, context::Context, exit::CliError, hint, messages};
 
-pub async fn run(context: &Context, _arguments: args::Down) -> Result<(), CliError> {
-    let client = context.client()?;
-    let ended = client.shut_down().await?;
+pub async fn run(context: &Context, arguments: args::Down) -> Result<(), CliError> {
+    let ended = match context.client()?.shut_down().await {
+        Err(ClientError::Unreachable { .. }) if is_here(context, &arguments)? => without(context, arguments).await?,
+        ended => ended?,
+    };
     context.show(&ended, render)?;
     hint::print(context, [hint::up()])?;
     Ok(())
+}
+
+/// Whether the control plane that does not answer is this machine's own, so that what it started may go on here.
+fn is_here(context: &Context, arguments: &args::Down) -> Result<bool, CliError> {
+    let url = context.target()?.url;
+    let local = ["://127.", "://localhost", "://[::1]"].iter().any(|host| url.contains(host));
+    Ok(local && up::data_dir(arguments.data_dir.clone())?.join("dure.lock").exists())
+}
+
+/// The control plane is gone but what it started goes on: it is started once more, to end that.
+async fn without(context: &Context, arguments: args::Down) -> Result<Ended, CliError> {
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let config = up::local(up::data_dir(arguments.data_dir)?, listen, arguments.database_url)?;
+    let app = App::start(config).await.map_err(|error| CliError::from(error.problem()))?;
+    let target = context.target()?;
+    let client = Client::new(&app.banner().url, &target.token, target.project)?;
+    let (ended, ()) = tokio::join!(client.shut_down(), app.run(std::future::pending()));
+    Ok(ended?)
 }
 
 fn render(ended: &Ended) -> String {

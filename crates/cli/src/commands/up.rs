@@ -42,7 +42,8 @@ async fn serve(context: &Context, config: Config) -> Result<(), CliError> {
     // A first start tells the owner's token once, so there must be a place for it.
     let path = profile::path()?;
     let profiles = profile::read(&path)?;
-    let certificate = config.tls.as_ref().map(|tls| tls.certificate.clone());
+    // For the profile: whoever reads that stands in another folder.
+    let certificate = config.tls.as_ref().and_then(|tls| std::path::absolute(&tls.certificate).ok());
     let app = App::start(config).await.map_err(|error| CliError::from(error.problem()))?;
     let name = sign_in(context, &app, (&path, &profiles), certificate).await?;
     output::text(&render(app.banner(), &name))?;
@@ -74,16 +75,24 @@ fn config(arguments: args::Up) -> Result<Config, CliError> {
     if !listen.ip().is_loopback() && tls.is_none() && !arguments.insecure {
         return Err(CliError::usage_next(messages::needs_tls(listen), messages::needs_tls_next()));
     }
+    let mut config = local(data_dir(arguments.data_dir)?, listen, arguments.database_url)?;
+    config.tls = tls;
+    config.rate = arguments.rate.map(rate).transpose()?;
+    Ok(config)
+}
+
+/// A control plane of this machine as its user has it.
+pub fn local(data_dir: PathBuf, listen: SocketAddr, database_url: Option<String>) -> Result<Config, CliError> {
     let program =
         std::env::current_exe().map_err(|error| CliError::failed(messages::cannot_read("/proc/self/exe", error)))?;
     Ok(Config {
-        data_dir: data_dir(arguments.data_dir)?,
+        data_dir,
         listen,
-        database_url: arguments.database_url,
-        tls,
-        rate: arguments.rate.map(rate).transpose()?,
+        database_url,
+        tls: None,
+        rate: None,
         program,
-        runtime_dir: std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()).map(PathBuf::from),
+        runtime_dir: std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from),
         host: Host::of_user(std::env::vars()),
     })
 }

@@ -75,9 +75,7 @@ pub async fn guard(
             request.extensions_mut().insert(Allowed { caller, project: project.clone() });
             let response = next.run(request).await;
             Ok(match project {
-                Some(project) => {
-                    nearest::advise(&guard.core, &project, &template, named.as_deref(), response).await
-                }
+                Some(project) => nearest::advise(&guard.core, &project, &template, named.as_deref(), response).await,
                 None => response,
             })
         }

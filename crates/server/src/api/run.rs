@@ -72,8 +72,7 @@ pub(super) fn run_of(core: &Core, row: RunRow, metrics: BTreeMap<String, f64>) -
     });
     // Known only to the scheduler: it changes with everything else that runs, so it is not written.
     let waits_for_room = row.state == RunState::Queued && core.schedule().waiting(&row.id).is_some();
-    let room =
-        waits_for_room.then(|| Reason::new(ReasonCode::Resources, format!("waits for {}", why::describe(&ask))));
+    let room = waits_for_room.then(|| Reason::new(ReasonCode::Resources, format!("waits for {}", why::describe(&ask))));
     Run {
         id: row.id,
         name: row.name,

@@ -6,7 +6,6 @@ mod metrics;
 mod opening;
 mod resources;
 mod runs;
-mod speed;
 mod writing;
 
 use std::{panic::AssertUnwindSafe, sync::atomic::AtomicU32};

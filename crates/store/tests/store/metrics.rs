@@ -30,7 +30,7 @@ async fn every_number_survives(store: Store) {
         assert!(found.value.to_bits() == expected.value.to_bits() || found.value.is_nan() && expected.value.is_nan());
         assert_eq!((found.step, found.offset, found.at), (expected.step, expected.offset, expected.at));
     }
-    let last = store.last_metrics(&[run.clone()]).await.unwrap();
+    let last = store.last_metrics(std::slice::from_ref(&run)).await.unwrap();
     assert_eq!(last[&run].values().copied().collect::<Vec<_>>(), [1e300]);
 }
 

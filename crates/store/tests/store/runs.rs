@@ -92,7 +92,8 @@ async fn an_attempt_is_billed_once_however_often_it_is_reported(store: Store) {
         ended(&id, 2, RunState::Succeeded, None),
     ];
     for (number, transitions) in life.iter().enumerate() {
-        assert_eq!(transition(&store, vec![transitions.clone(), transitions.clone()]).await, [id.clone()], "{number}");
+        let twice = vec![transitions.clone(), transitions.clone()];
+        assert_eq!(transition(&store, twice).await, std::slice::from_ref(&id), "{number}");
         assert!(transition(&store, vec![transitions.clone()]).await.is_empty(), "{number}");
         if number == 2 {
             let row = run(&store, &id).await;

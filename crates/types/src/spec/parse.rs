@@ -14,13 +14,13 @@ mod typed;
 
 use std::{collections::HashMap, sync::Arc};
 
-pub use self::{
-    error::{SpecError, nearest},
-    parameters::expand_parameters,
-};
 use self::{
     error::Source,
     tree::{Node, Value},
+};
+pub use self::{
+    error::{SpecError, nearest},
+    parameters::expand_parameters,
 };
 use super::{Kind, Spec};
 use crate::problem::Code;

@@ -96,12 +96,13 @@ async fn ask(client: &Client, service: &Name, rows: &[Value], progress: &Progres
     let mut answers = Vec::with_capacity(rows.len());
     for batch in rows.chunks(BATCH) {
         status.set_message(format!("{}   {}/{}", messages::predicting(service), answers.len(), rows.len()));
-        let mut answer = client.predict(client.project(), service, &json!({"rows": batch})).await.map_err(|error| match error {
-            ClientError::Problem(problem) if problem.is(Code::InputShape) && problem.next.is_none() => {
-                CliError::from(problem.next(hint::show(format!("service/{service}"))))
-            }
-            error => error.into(),
-        })?;
+        let mut answer =
+            client.predict(client.project(), service, &json!({"rows": batch})).await.map_err(|error| match error {
+                ClientError::Problem(problem) if problem.is(Code::InputShape) && problem.next.is_none() => {
+                    CliError::from(problem.next(hint::show(format!("service/{service}"))))
+                }
+                error => error.into(),
+            })?;
         match answer.get_mut("rows").map(Value::take) {
             Some(Value::Array(rows)) if rows.len() == batch.len() => answers.extend(rows),
             Some(Value::Array(rows)) => {

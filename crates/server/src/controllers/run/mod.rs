@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use dure_engine::{Exit, UnitEvent, UnitId, UnitState};
+use dure_engine::{EngineError, Exit, UnitEvent, UnitId, UnitState};
 use dure_plan::{
     lifecycle::{self, Next, Tried},
     price,
@@ -353,7 +353,9 @@ impl Controller {
             if self.transitions.is_empty() && self.after_commit.is_empty() && self.samples.is_empty() {
                 return;
             }
-            self.write().await;
+            if !self.write().await {
+                return;
+            }
             for after in std::mem::take(&mut self.after_commit) {
                 self.act(after);
             }
@@ -382,8 +384,10 @@ impl Controller {
         }
     }
 
-    /// Writes until it is written: what has happened has happened, whether the store takes it now or later.
-    async fn write(&mut self) {
+    /// Writes until it is written: what has happened has happened, whether the store takes it now or later. False
+    /// where the control plane ends before that: then nothing may be done that is not written, and the next start
+    /// finds by the engine how things stand.
+    async fn write(&mut self) -> bool {
         let transitions = Arc::new(std::mem::take(&mut self.transitions));
         let samples = Arc::new(std::mem::take(&mut self.samples));
         let mut writes = Vec::new();
@@ -394,6 +398,7 @@ impl Controller {
         }
         let writes = Arc::new(writes);
         let mut pause = Duration::from_millis(50);
+        let mut ended = self.core.ended();
         loop {
             let (transitions, samples, writes) = (transitions.clone(), samples.clone(), writes.clone());
             let written = self.core.store.write(move |tx| {
@@ -406,10 +411,13 @@ impl Controller {
                 })
             });
             match written.await {
-                Ok(_) => return,
+                Ok(_) => return true,
                 Err(error) => tracing::error!(%error, "changes of state cannot be written; trying again"),
             }
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = over(&mut ended) => return false,
+            }
             pause = (pause * 2).min(Duration::from_secs(5));
         }
     }
@@ -446,8 +454,10 @@ impl Controller {
         if let Some(unit) = active.unit() {
             let engine = Arc::clone(&self.core.engine);
             tokio::spawn(async move {
-                if let Err(error) = engine.remove(&unit).await {
-                    tracing::warn!(%unit, %error, "cannot remove");
+                match engine.remove(&unit).await {
+                    // After `dure down` the next start removes what is left.
+                    Ok(()) | Err(EngineError::ShutDown) => {}
+                    Err(error) => tracing::warn!(%unit, %error, "cannot remove"),
                 }
             });
         }
