@@ -8,4 +8,5 @@ mod environments;
 mod main_job;
 mod runs;
 mod support;
+mod surroundings;
 mod tenancy;
