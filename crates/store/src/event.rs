@@ -94,16 +94,40 @@ impl Store {
         subject: Option<&str>,
         limit: u32,
     ) -> Result<Vec<Event>, StoreError> {
+        self.select_events(project, Some(after), subject, &format!(" ORDER BY sequence LIMIT {limit}")).await
+    }
+
+    /// A project's last events, in order.
+    pub async fn newest_events(
+        &self,
+        project: &Name,
+        subject: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Event>, StoreError> {
+        let rest = format!(" ORDER BY sequence DESC LIMIT {limit}");
+        let mut events = self.select_events(project, None, subject, &rest).await?;
+        events.reverse();
+        Ok(events)
+    }
+
+    async fn select_events(
+        &self,
+        project: &Name,
+        after: Option<i64>,
+        subject: Option<&str>,
+        rest: &str,
+    ) -> Result<Vec<Event>, StoreError> {
         let mut conditions = Conditions::default();
         conditions.add("project = ?", [project.as_str().into()]);
-        conditions.add("sequence > ?", [after.into()]);
+        if let Some(after) = after {
+            conditions.add("sequence > ?", [after.into()]);
+        }
         if let Some(subject) = subject {
             conditions.add("(subject = ? OR resource = ?)", [subject.into(), subject.into()]);
         }
-        let query = conditions.query(
-            "SELECT sequence, resource, subject, action, message, project, created_by, created_at FROM events",
-            &format!(" ORDER BY sequence LIMIT {limit}"),
-        );
+        let columns =
+            "SELECT sequence, resource, subject, action, message, project, created_by, created_at FROM events";
+        let query = conditions.query(columns, rest);
         let mut reader = self.reader().await?;
         query.fetch_all(&mut *reader.link().connection).await?.iter().map(read).collect()
     }

@@ -29,6 +29,9 @@ pub struct EventQuery {
     /// Only after this sequence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<i64>,
+    /// The last ones instead of the first ones, still in order.
+    #[serde(default)]
+    pub newest: bool,
     /// Only of this resource or subject.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,

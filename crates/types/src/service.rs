@@ -74,6 +74,9 @@ pub struct Service {
     /// The revision that answers, if one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serving: Option<u32>,
+    /// The model version that answers: `digits@3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<String>,
     pub revision: Revision,
     pub replicas: Vec<Replica>,
     pub requests: u64,

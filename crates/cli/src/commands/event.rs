@@ -1,10 +1,9 @@
 //! `dure event list`: what happened, and with -f what happens.
 
-use std::{collections::VecDeque, pin::pin};
+use std::pin::pin;
 
-use dure_client::Client;
 use dure_types::{
-    Digest, Page, RunId,
+    Digest, RunId,
     event::{Event, EventQuery},
 };
 use futures_util::StreamExt as _;
@@ -20,9 +19,9 @@ use crate::{
 pub async fn run(context: &Context, command: args::Event) -> Result<(), CliError> {
     let args::Event::List { follow, subject, limit } = command;
     let client = context.client()?;
-    let query = EventQuery { subject, limit: Some(1000), ..EventQuery::default() };
     if !follow {
-        let page = newest(&client, query, limit.unwrap_or(100) as usize).await?;
+        let query = EventQuery { subject, newest: true, limit: Some(limit.unwrap_or(100)), ..EventQuery::default() };
+        let page = client.list_events(&query).await?;
         context.show(&page, |page| {
             let headings = [
                 messages::h_at(),
@@ -38,7 +37,7 @@ pub async fn run(context: &Context, command: args::Event) -> Result<(), CliError
         })?;
         return Ok(());
     }
-    let mut events = pin!(client.follow_events(query));
+    let mut events = pin!(client.follow_events(EventQuery { subject, ..EventQuery::default() }));
     let mut interrupt = pin!(tokio::signal::ctrl_c());
     loop {
         tokio::select! {
@@ -47,21 +46,6 @@ pub async fn run(context: &Context, command: args::Event) -> Result<(), CliError
                 None => return Ok(()),
             },
             _ = &mut interrupt => return Err(CliError::Silent(Exit::Interrupted)),
-        }
-    }
-}
-
-/// The API tells events from the first on; the newest are at its end.
-async fn newest(client: &Client, mut query: EventQuery, most: usize) -> Result<Page<Event>, CliError> {
-    let mut newest: VecDeque<Event> = VecDeque::new();
-    loop {
-        let page = client.list_events(&query).await?;
-        let last = page.items.last().map(|event| event.sequence);
-        newest.extend(page.items);
-        newest.drain(..newest.len().saturating_sub(most));
-        match (page.next, last) {
-            (Some(_), Some(last)) => query.after = Some(last),
-            _ => return Ok(Page { items: newest.into(), next: None }),
         }
     }
 }

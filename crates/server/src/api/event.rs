@@ -50,6 +50,10 @@ async fn list_events(
         return Ok(Sse::new(events).keep_alive(sse::keep_alive()).into_response());
     }
     let limit = query.limit.unwrap_or(100).clamp(1, 1000);
+    if query.newest {
+        let items = core.store.newest_events(&project, query.subject.as_deref(), limit).await?;
+        return Ok(Json(Page { items, next: None }).into_response());
+    }
     let items = core.store.events(&project, after, query.subject.as_deref(), limit).await?;
     let next = (items.len() as u32 == limit).then(|| items.last().map(|event| event.sequence.to_string())).flatten();
     Ok(Json(Page { items, next }).into_response())

@@ -58,6 +58,7 @@ async fn service_of(core: &Core, row: ServiceRow) -> ApiResult<Service> {
         replicas: live.map(|run| replica_of(core, run)).collect(),
         requests: stats.map_or(0, |stats| stats.requests),
         cost: spent(core, &row).await?,
+        answers: answers(core, &row).await?,
         path,
         name: row.name,
         project: row.project,
@@ -78,6 +79,14 @@ fn replica_of(core: &Core, run: RunRow) -> Replica {
         reason: run.reason,
         run: run.id,
     }
+}
+
+async fn answers(core: &Core, row: &ServiceRow) -> ApiResult<Option<String>> {
+    Ok(match row.serving {
+        None => None,
+        Some(number) if number == row.revision.number => row.revision.model.clone(),
+        Some(number) => core.store.revision(&row.project, &row.name, number).await?.model,
+    })
 }
 
 async fn spent(core: &Core, row: &ServiceRow) -> ApiResult<Money> {

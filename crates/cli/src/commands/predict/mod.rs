@@ -79,11 +79,11 @@ pub async fn run(context: &Context, arguments: args::Predict) -> Result<(), CliE
     Ok(())
 }
 
-/// The model of the newest revision. One that is being rolled out takes over while this is asked, and what
-/// does not fit it the service refuses itself.
+/// The model that answers. One that is being rolled out may take over meanwhile, and what does not fit it the
+/// service refuses itself.
 async fn model_of(client: &Client, service: &Name) -> Result<ModelVersion, CliError> {
     let found = client.get_service(service).await?;
-    let reference = found.revision.model.as_deref().and_then(|model| model.parse::<Reference>().ok());
+    let reference = found.answers.as_deref().and_then(|model| model.parse::<Reference>().ok());
     let Some(reference) = reference else {
         let why = found.reason.map_or_else(|| found.state.as_str().to_owned(), |reason| reason.message);
         return Err(CliError::failed(format!("{}: {why}", messages::not_serving(service))));
