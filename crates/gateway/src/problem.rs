@@ -50,7 +50,7 @@ impl Refusal {
             }
             Self::UnknownService => {
                 Problem::new(Code::NotFound, "there is no such service, or this token does not reach it")
-                    .next("the path is /s/PROJECT/SERVICE/...; `dure ps` shows the services")
+                    .next("the path is /s/PROJECT/SERVICE/...; `dure service list` shows the services")
             }
             Self::Climbing => Problem::new(Code::RequestInvalid, "the path steps up with `..`")
                 .next("send the path that is meant, without `..`"),

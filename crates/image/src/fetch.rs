@@ -2,6 +2,7 @@
 //!
 //! The digest stands here, so the index need not be trusted; it may be a mirror of any kind.
 
+use std::fs::File;
 use std::io::{Cursor, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -44,8 +45,26 @@ pub(crate) fn place(tools: &Path) -> PathBuf {
     tools.join(format!("uv-{VERSION}")).join("uv")
 }
 
-/// Fetches uv into `tools` and returns its path and the size of what was loaded.
-pub(crate) async fn fetch(index: &str, tools: &Path) -> Result<(PathBuf, u64), BuildError> {
+/// Fetches uv into `tools` and returns its path and the size of what was loaded; none where another build,
+/// which this one waited for, has just brought it.
+pub(crate) async fn fetch(index: &str, tools: &Path) -> Result<(PathBuf, Option<u64>), BuildError> {
+    let lock = lock(tools.to_owned()).await?;
+    let there = place(tools);
+    let fetched = if there.is_file() { Ok((there, None)) } else { load_and_unpack(index, tools).await };
+    drop(lock);
+    fetched
+}
+
+/// One fetch at a time: a program cannot be started while somebody writes it.
+async fn lock(tools: PathBuf) -> Result<File, BuildError> {
+    let path = tools.join("fetch.lock");
+    let failed = |error| BuildError::io("locking", &path, error);
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    let waiting = tokio::task::spawn_blocking(move || file.lock().map(|()| file));
+    waiting.await.map_err(|error| no_uv(error.to_string()))?.map_err(failed)
+}
+
+async fn load_and_unpack(index: &str, tools: &Path) -> Result<(PathBuf, Option<u64>), BuildError> {
     let Some(wheel) = WHEEL else {
         return Err(no_uv("there is no build of it for this kind of processor"));
     };
@@ -75,7 +94,7 @@ pub(crate) async fn fetch(index: &str, tools: &Path) -> Result<(PathBuf, u64), B
     let unpacked = target.clone();
     let done = tokio::task::spawn_blocking(move || unpack(&content, &unpacked)).await;
     match done {
-        Ok(result) => result.map(|()| (target, size)),
+        Ok(result) => result.map(|()| (target, Some(size))),
         Err(error) => Err(no_uv(error.to_string())),
     }
 }
@@ -176,6 +195,8 @@ fn unpack(wheel: &[u8], target: &Path) -> Result<(), BuildError> {
         }
         file.flush()?;
         file.sync_all()?;
+        // A program that anybody has open for writing cannot be started.
+        drop(file);
         std::fs::rename(&partial, target)
     };
     write().map_err(|error| {

@@ -62,7 +62,9 @@ pub(crate) async fn locate(
     let (binary, bytes) = fetch::fetch(index, tools).await?;
     match version_of(&binary, host).await {
         Some(version) => {
-            progress(Progress::FetchedUv { version: version.clone(), bytes });
+            if let Some(bytes) = bytes {
+                progress(Progress::FetchedUv { version: version.clone(), bytes });
+            }
             Ok((binary, version))
         }
         None => Err(BuildError::NoUv { reason: format!("{} does not run on this machine", binary.display()) }),

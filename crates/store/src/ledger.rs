@@ -37,6 +37,14 @@ struct Wanted<'a> {
 }
 
 impl Store {
+    /// What an attempt is billed per hour, once it has started.
+    pub async fn attempt_rate(&self, run: &RunId, attempt: u32) -> Result<Option<Money>, StoreError> {
+        let query = sql("SELECT rate FROM ledger WHERE run = $1 AND attempt = $2".to_owned());
+        let query = query.bind(run.to_string()).bind(i64::from(attempt));
+        let row = query.fetch_optional(&self.readers).await?;
+        row.map(|row| row.int("rate").map(Money::from_nanos)).transpose()
+    }
+
     /// The intervals of these projects that lie at least partly after a moment, in the order of their starts.
     pub async fn ledger(&self, projects: &[Name], since: Option<Timestamp>) -> Result<Vec<Interval>, StoreError> {
         let wanted: Vec<_> = projects.iter().map(|project| Wanted { project: project.as_str() }).collect();

@@ -69,8 +69,13 @@ pub struct TensorSpec {
 impl TensorSpec {
     /// `float_input FP32 [n,64]`
     pub fn describe(&self) -> String {
-        let sizes: Vec<_> =
-            self.shape.iter().map(|size| if *size < 0 { "n".to_owned() } else { size.to_string() }).collect();
+        let size = |size: &i64| if *size < 0 { "n".to_owned() } else { size.to_string() };
+        let mut sizes: Vec<_> = self.shape.iter().map(size).collect();
+        if self.map_keys.is_some()
+            && let Some(last) = sizes.last_mut().filter(|last| *last == "n")
+        {
+            *last = "classes".to_owned();
+        }
         format!("{} {} [{}]", self.name, self.datatype.as_str(), sizes.join(","))
     }
 }

@@ -61,7 +61,6 @@ codes! {
     InputShape = "E0604", 400, "the input does not fit the model";
     StartFailed = "E0801", 500, "the control plane cannot start";
     Unreachable = "E0802", 503, "the control plane cannot be reached";
-    Unsupported = "E0803", 501, "not supported here";
     Internal = "E0901", 500, "internal error";
     StoreBusy = "E0902", 503, "the store cannot take this now";
     DiskFull = "E0903", 507, "no space is left on the disk";

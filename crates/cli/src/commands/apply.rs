@@ -7,7 +7,9 @@ use std::{
 
 use dure_client::Client;
 use dure_types::{
+    RunId,
     change::{Change, ChangeAction, ChangeSet},
+    environment::EnvironmentState,
     spec::Kind,
 };
 
@@ -19,9 +21,7 @@ pub async fn run(context: &Context, arguments: args::Apply) -> Result<(), CliErr
     let file = arguments.file.display().to_string();
     let loaded = load_file(&arguments.file).await?;
     let must_ask = !arguments.yes;
-    if must_ask && !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        return Err(CliError::usage_next(messages::not_a_terminal(), messages::not_a_terminal_next()));
-    }
+    let can_ask = io::stdin().is_terminal() && io::stderr().is_terminal();
     let client = context.client()?;
     let progress = Progress::new(context);
     let request = loaded.send(&client, &progress, arguments.rerun).await?;
@@ -29,19 +29,19 @@ pub async fn run(context: &Context, arguments: args::Apply) -> Result<(), CliErr
     if must_ask || !context.is_for_programs() {
         context.say(super::plan::render(&planned).trim_end())?;
     }
-    if planned.is_empty() {
-        if context.is_for_programs() {
-            context.show(&planned, |_| String::new())?;
-        }
+    let done = if planned.is_empty() {
         context.say(&messages::nothing_to_change())?;
-        hint::print(context, next(&planned))?;
-        return Ok(());
-    }
-    if must_ask && !confirmed()? {
-        context.say(&messages::not_applied())?;
-        return Ok(());
-    }
-    let done = client.apply_changes(&request).await?;
+        planned
+    } else {
+        if must_ask && !can_ask {
+            return Err(CliError::usage_next(messages::not_a_terminal(), messages::not_a_terminal_next()));
+        }
+        if must_ask && !confirmed()? {
+            context.say(&messages::not_applied())?;
+            return Ok(());
+        }
+        client.apply_changes(&request).await?
+    };
     if context.is_for_programs() {
         context.show(&done, |_| String::new())?;
     }
@@ -95,9 +95,8 @@ async fn follow(follower: &Follower<'_>, client: &Client, done: &ChangeSet) -> R
         }
     }
     let mut failed = None;
-    for change in done.changes.iter().filter(|change| change.kind == Kind::Job && is_new(change)) {
-        let Some(run) = &change.run else { continue };
-        match follower.run(run).await {
+    for run in runs(client, done).await? {
+        match follower.run(&run).await {
             Ok(_) => {}
             // The other runs go on, and what became of them is told too; the first fault is the outcome.
             Err(error @ CliError::Said(_)) => {
@@ -111,10 +110,36 @@ async fn follow(follower: &Follower<'_>, client: &Client, done: &ChangeSet) -> R
     if let Some(error) = failed {
         return Err(error);
     }
-    for change in done.changes.iter().filter(|change| change.kind == Kind::Service && is_new(change)) {
-        follower.service(&change.name, client.url()).await?;
+    for change in done.changes.iter().filter(|change| change.kind == Kind::Service) {
+        if is_new(change) {
+            follower.service(&change.name, client.url()).await?;
+        } else {
+            follower.unchanged_service(&change.name, client.url()).await?;
+        }
     }
     Ok(())
+}
+
+/// What goes on for this file, whether this apply began it or an earlier one: jobs, and the builds of
+/// environments that none of its jobs waits for.
+async fn runs(client: &Client, done: &ChangeSet) -> Result<Vec<RunId>, CliError> {
+    let mut runs = Vec::new();
+    let of = |kind| done.changes.iter().filter(move |change| change.kind == kind);
+    for change in of(Kind::Job) {
+        if let Some(run) = &change.run
+            && (is_new(change) || !client.get_run(run.as_str()).await?.run.state.is_over())
+        {
+            runs.push(run.clone());
+        }
+    }
+    if runs.is_empty() {
+        for change in of(Kind::Environment) {
+            let environment = client.get_environment(change.name.as_str()).await?;
+            let goes_on = environment.state == EnvironmentState::Building || is_new(change);
+            runs.extend(environment.build.filter(|_| goes_on));
+        }
+    }
+    Ok(runs)
 }
 
 /// Ask the service, look at the run, see what it cost.

@@ -164,7 +164,12 @@ async fn moved(path: &Path, profiles: &Profiles, asked: Option<String>, url: &st
     let candidates = profiles.iter().filter(|(name, _)| asked.as_ref().is_none_or(|asked| asked == *name));
     for (name, profile) in candidates {
         let project = Name::new(profile::DEFAULT).map_err(|error| CliError::failed(error.to_string()))?;
-        if let Ok(client) = Client::new(url, &profile.token, project)
+        let certificates = profile.ca.as_ref().filter(|_| url.starts_with("https:")).map(std::fs::read);
+        let client = match certificates {
+            Some(Ok(pem)) => Client::trusting(url, &profile.token, project, &pem),
+            _ => Client::new(url, &profile.token, project),
+        };
+        if let Ok(client) = client
             && client.get_identity().await.is_ok()
         {
             if profile.url != url {

@@ -17,6 +17,14 @@ use crate::{
 };
 
 impl Follower<'_> {
+    /// A service that did not change may still be on its way, after a start of the control plane for example.
+    pub async fn unchanged_service(&self, name: &Name, url: &str) -> Result<(), CliError> {
+        if !is_ready(&self.client.get_service(name).await?) {
+            self.service(name, url).await?;
+        }
+        Ok(())
+    }
+
     /// Until the service answers, or cannot.
     pub async fn service(&self, name: &Name, url: &str) -> Result<Service, CliError> {
         self.follow_service(name, url).await.map_err(goes_on)
@@ -67,5 +75,9 @@ impl Follower<'_> {
 
 /// The revision that was asked for last is the one that answers.
 fn is_ready(service: &Service) -> bool {
-    service.state == ServiceState::Ready && service.serving == Some(service.revision.number)
+    let newest = service.revision.number;
+    let ready = service.replicas.iter().filter(|replica| replica.ready && replica.revision == newest).count();
+    service.state == ServiceState::Ready
+        && service.serving == Some(newest)
+        && ready >= service.revision.replicas as usize
 }

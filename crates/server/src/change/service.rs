@@ -79,8 +79,10 @@ fn differences(current: &Revision, new: &NewRevision) -> Vec<String> {
         None if waits => format!("{wanted} (being made)"),
         None => wanted.to_owned(),
     };
+    // What waits for the run that makes its model differs by that run; what is pinned, by the version.
     let same_run = current.waits_for.is_some() && current.waits_for == new.waits_for;
-    if current.model != new.model && !same_run {
+    let other_run = current.model.is_none() && new.model.is_none() && !same_run;
+    if (current.model != new.model && !same_run) || other_run {
         differences.push(format!(
             "model: {} -> {}",
             model(&current.model, current.waits_for.is_some(), &current.wanted),
@@ -99,4 +101,58 @@ fn differences(current: &Revision, new: &NewRevision) -> Vec<String> {
     differ("memory", current.memory.to_string(), new.memory.to_string());
     differ("gpu", current.gpu.to_string(), new.gpu.to_string());
     differences
+}
+
+#[cfg(test)]
+mod tests {
+    use dure_types::{Cpu, Memory, Timestamp};
+
+    use super::*;
+
+    fn revision(model: Option<&str>, waits_for: Option<&str>) -> NewRevision {
+        NewRevision {
+            wanted: "digits@latest".to_owned(),
+            model: model.map(str::to_owned),
+            waits_for: waits_for.map(|run| run.repeat(20).parse().unwrap()),
+            replicas: 1,
+            cpu: Cpu::from_milli(1000),
+            memory: Memory::from_bytes(1 << 29),
+            gpu: 0,
+        }
+    }
+
+    fn current(model: Option<&str>, waits_for: Option<&str>) -> Revision {
+        let new = revision(model, waits_for);
+        Revision {
+            number: 1,
+            wanted: new.wanted,
+            model: new.model,
+            waits_for: new.waits_for,
+            replicas: new.replicas,
+            cpu: new.cpu,
+            memory: new.memory,
+            gpu: new.gpu,
+            created_by: "lee".to_owned(),
+            created_at: Timestamp::default(),
+        }
+    }
+
+    #[test]
+    fn a_revision_differs_by_its_model_or_by_the_run_that_makes_it() {
+        let cases = [
+            // Pinned, and still what is meant.
+            (current(Some("digits@1"), Some("a")), revision(Some("digits@1"), None), false),
+            // A moved alias.
+            (current(Some("digits@1"), None), revision(Some("digits@2"), None), true),
+            // Its run goes on.
+            (current(None, Some("a")), revision(None, Some("a")), false),
+            // Its run failed, and another one makes the model now.
+            (current(None, Some("a")), revision(None, Some("b")), true),
+            // A new training of what it serves.
+            (current(Some("digits@1"), Some("a")), revision(None, Some("b")), true),
+        ];
+        for (current, new, differs) in cases {
+            assert_eq!(!differences(&current, &new).is_empty(), differs, "{current:?} {new:?}");
+        }
+    }
 }

@@ -89,7 +89,9 @@ impl<'a> View<'a> {
             ChangeAction::Keep => Act::Nothing,
             _ => Act::Environment { name: name.clone(), input: document.input.clone() },
         };
-        Ok(Step { change: change(Kind::Environment, name, action, summary, Vec::new(), None), act })
+        let failure = named.filter(|_| action == ChangeAction::Retry).and_then(|named| named.error);
+        let differences = failure.map(|error| format!("failed: {error}")).into_iter().collect();
+        Ok(Step { change: change(Kind::Environment, name, action, summary, differences, None), act })
     }
 
     /// The input of an environment that a job names.
@@ -180,7 +182,10 @@ fn asked(input: &EnvironmentInput) -> String {
         EnvironmentInput { requirements: Some(_), .. } => "a requirements file".to_owned(),
         EnvironmentInput { uv_lock: Some(_), .. } => "a pyproject with its uv.lock".to_owned(),
         EnvironmentInput { pyproject: Some(_), .. } => "a pyproject".to_owned(),
-        _ => format!("{} packages asked for", input.packages.len()),
+        _ => match input.packages.len() {
+            1 => "1 package asked for".to_owned(),
+            count => format!("{count} packages asked for"),
+        },
     };
     let python =
         input.python.as_ref().map_or_else(|| "the newest python here".to_owned(), |python| format!("python {python}"));

@@ -30,8 +30,8 @@ impl Controller {
             if let Some(attempt) = attempts.iter().find(|attempt| attempt.number == number) {
                 active.started_at = attempt.started_at;
             }
-            active.per_hour =
-                dure_plan::price::share_rate(self.core.node.rate.per_hour, &self.core.node.facts, &active.ask());
+            // As it was when the attempt started, whatever the rate is now.
+            active.per_hour = self.core.store.attempt_rate(&run, number).await.ok().flatten().unwrap_or_default();
             if let Some(placed) = active.placed(active.started_at) {
                 self.core.schedule().place(run.clone(), placed);
             }
