@@ -145,7 +145,10 @@ fn job(
 ) -> Result<(), String> {
     let command = expand_parameters(&spec.command, &spec.parameters)?;
     unit.command = vec!["/bin/sh".to_owned(), "-c".to_owned(), command];
-    unit.parameters = serde_json::to_value(&spec.parameters).map_err(|error| error.to_string())?;
+    if !spec.parameters.is_empty() {
+        // Without parameters there is no file: making and removing one costs more than starting a small program.
+        unit.parameters = serde_json::to_value(&spec.parameters).map_err(|error| error.to_string())?;
+    }
     let package = core.config.python_dir().display().to_string();
     let mut python_path = package.clone();
     if let Some(environment) = &row.environment {
