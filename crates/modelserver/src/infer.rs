@@ -88,6 +88,7 @@ pub(crate) fn read<'de>(body: &'de [u8], signature: &Signature) -> Result<Reques
     let parsed = json.deserialize_map(RequestVisitor { signature })?;
     json.end()?;
     let mut inputs: Vec<Option<SessionInputValue<'static>>> = signature.inputs.iter().map(|_| None).collect();
+    let mut rows_of: Vec<(usize, i64)> = Vec::new();
     for input in parsed.inputs.unwrap_or_default() {
         let Some(index) = signature.inputs.iter().position(|spec| spec.name == input.name) else {
             return Err(Refusal::input(format!(
@@ -99,7 +100,21 @@ pub(crate) fn read<'de>(body: &'de [u8], signature: &Signature) -> Result<Reques
         if inputs[index].is_some() {
             return Err(Refusal::input(format!("input {} is given twice", input.name)));
         }
+        let rows =
+            input.shape.first().copied().filter(|_| signature.inputs[index].shape.first().is_some_and(|n| *n < 0));
+        rows_of.extend(rows.map(|rows| (index, rows)));
         inputs[index] = Some(finish(&signature.inputs[index], input)?);
+    }
+    // ONNX Runtime may answer rows that no input has when one of several inputs is empty.
+    let empty = rows_of.iter().find(|(_, rows)| *rows == 0);
+    let filled = rows_of.iter().find(|(_, rows)| *rows > 0);
+    if let (Some((empty, _)), Some((filled, rows))) = (empty, filled) {
+        let name = |index: &usize| &signature.inputs[*index].name;
+        return Err(Refusal::input(format!(
+            "the inputs have different numbers of rows: {} has 0, {} has {rows}",
+            name(empty),
+            name(filled)
+        )));
     }
     let missing: Vec<&TensorSpec> =
         signature.inputs.iter().zip(&inputs).filter(|(_, value)| value.is_none()).map(|(spec, _)| spec).collect();

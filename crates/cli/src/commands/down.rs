@@ -23,7 +23,7 @@ pub async fn run(context: &Context, arguments: args::Down) -> Result<(), CliErro
 fn is_here(context: &Context, arguments: &args::Down) -> Result<bool, CliError> {
     let url = context.target()?.url;
     let local = ["://127.", "://localhost", "://[::1]"].iter().any(|host| url.contains(host));
-    Ok(local && up::data_dir(arguments.data_dir.clone())?.join("dure.lock").exists())
+    Ok(local && dure_engine::process::keeper::is_alive(&up::data_dir(arguments.data_dir.clone())?.join("keeper")))
 }
 
 /// The control plane is gone but what it started goes on: it is started once more, to end that.

@@ -24,6 +24,9 @@ struct Arguments {
     /// The environment that has ONNX Runtime
     #[arg(long)]
     environment: PathBuf,
+    /// The largest request body, in bytes
+    #[arg(long, default_value_t = DEFAULT_MAX_BODY)]
+    max_body: usize,
     /// Threads inside one operator
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -58,7 +61,7 @@ fn serve(arguments: Arguments) -> Result<(), String> {
         library,
         threads: arguments.threads,
         listen,
-        max_body: DEFAULT_MAX_BODY,
+        max_body: arguments.max_body,
     };
     serve_blocking(config, terminated()).map_err(|error| error.to_string())
 }

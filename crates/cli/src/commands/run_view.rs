@@ -1,11 +1,14 @@
 //! One run with everything that is known of it.
 
-use dure_client::Client;
+use std::pin::pin;
+
+use dure_client::{Client, MetricEvent};
 use dure_types::{
     RunId,
     run::{Attempt, RunDetail, RunState},
     spec::{EnvironmentUse, OutputKind},
 };
+use futures_util::StreamExt as _;
 
 use crate::{
     context::Context,
@@ -23,10 +26,25 @@ pub async fn show(context: &Context, client: &Client, id: &RunId) -> Result<(), 
     if context.is_for_programs() {
         return Ok(output::data(&detail, context.format())?);
     }
-    let series = Series::of(client.list_metrics(id.as_str()).await?.items);
+    let mut series = if detail.run.state.is_over() {
+        all_points(client, id).await?
+    } else {
+        Series::of(client.list_metrics(id.as_str()).await?.items)
+    };
+    // Of a run that reports much, the first page says how it began, and this where it is.
+    series.end_with(&detail.run.metrics);
     output::text(&render(&detail, &series, output::width()))?;
     hint::print(context, next(&detail))?;
     Ok(())
+}
+
+async fn all_points(client: &Client, id: &RunId) -> Result<Series, CliError> {
+    let mut series = Series::default();
+    let mut events = pin!(client.follow_metrics(id.as_str()));
+    while let Some(MetricEvent::Point(point)) = events.next().await.transpose()? {
+        series.add(point);
+    }
+    Ok(series)
 }
 
 fn render(detail: &RunDetail, series: &Series, width: Option<usize>) -> String {

@@ -39,6 +39,17 @@ impl Series {
         series
     }
 
+    /// The last values, where the points that led to them are not all here.
+    pub fn end_with(&mut self, last: &BTreeMap<String, f64>) {
+        for (name, value) in last {
+            if let Some(values) = self.values.get_mut(name)
+                && values.last() != Some(value)
+            {
+                values.push(*value);
+            }
+        }
+    }
+
     pub fn add(&mut self, point: MetricPoint) {
         if point.attempt > self.attempt {
             // Another attempt begins anew.

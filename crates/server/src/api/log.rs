@@ -66,11 +66,15 @@ async fn get_logs(
     let resumed = sse::last_id(&headers).and_then(Place::read);
     let last = query.attempt.unwrap_or(row.attempt);
     // A run that is followed is followed from its first attempt on, unless another was asked for.
-    let first = query.attempt.unwrap_or(if query.follow { row.attempt.max(1) } else { last });
+    let first = query.attempt.unwrap_or(if query.follow { 1 } else { last });
     let place = resumed.unwrap_or(Place { attempt: first, offset: query.offset.unwrap_or(0) });
     let reader = Reader { core, project, run: row.id, raw: query.raw, only: query.attempt, follow: query.follow };
     if sse::wants_events(&headers) {
         return Ok(Sse::new(reader.events(place)).keep_alive(sse::keep_alive()).into_response());
+    }
+    if query.raw && !query.follow {
+        let body = axum::body::Body::from_stream(reader.bytes(place));
+        return Ok(([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response());
     }
     let text = reader.text(place);
     let body = axum::body::Body::from_stream(text.map(Ok::<_, Infallible>));
@@ -112,6 +116,21 @@ impl Reader {
             };
             std::future::ready(event.map(Ok))
         })
+    }
+
+    /// What is there now, byte for byte.
+    fn bytes(self, from: Place) -> impl Stream<Item = std::io::Result<bytes::Bytes>> + use<> {
+        async_stream::try_stream! {
+            let mut at = from.offset;
+            loop {
+                let bytes = self.core.logs.read(&self.run, from.attempt, at, CHUNK)?;
+                if bytes.is_empty() {
+                    return;
+                }
+                at += bytes.len() as u64;
+                yield bytes.into();
+            }
+        }
     }
 
     fn text(self, from: Place) -> impl Stream<Item = String> + use<> {

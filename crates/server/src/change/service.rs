@@ -3,7 +3,7 @@
 use dure_plan::{price::Ask, why};
 use dure_store::service::NewRevision;
 use dure_types::{
-    Code, Reference,
+    Code, Money, Reference,
     change::ChangeAction,
     run::RunKind,
     service::Revision,
@@ -57,7 +57,18 @@ impl View<'_> {
             act: Act::Nothing,
         };
         if action != ChangeAction::Keep {
-            step.change.placement = Some(self.placement(&spec.name, RunKind::Replica, &ask).await?);
+            let mut placement = self.placement(&spec.name, RunKind::Replica, &ask).await?;
+            let all = Ask {
+                cpu_milli: ask.cpu_milli * u64::from(spec.replicas),
+                memory_bytes: ask.memory_bytes.saturating_mul(u64::from(spec.replicas)),
+                gpus: ask.gpus.saturating_mul(spec.replicas),
+            };
+            if let Some((detail, next)) = why::never_fits(&self.core.schedule(), &all) {
+                let detail = format!("{}: {} replicas together: {detail}", spec.name, spec.replicas);
+                return Err(ApiError::new(Code::NeverFits, detail).next(next));
+            }
+            placement.per_hour = Money::from_nanos(placement.per_hour.nanos() * i64::from(spec.replicas));
+            step.change.placement = Some(placement);
             step.act = Act::Service { name: spec.name.clone(), revision };
         }
         Ok(step)

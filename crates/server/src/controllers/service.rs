@@ -33,6 +33,9 @@ use crate::{
 };
 
 const SWEEP: Duration = Duration::from_secs(30);
+/// Between taking a replica out of the traffic and telling it to end: every worker of the gateway goes by the new
+/// table from its next request on, and what it had sent by then is answered or with the replica.
+const DRAIN: Duration = Duration::from_secs(1);
 
 type Key = (Name, Name);
 
@@ -88,6 +91,8 @@ impl Services {
 struct Controller {
     core: Arc<Core>,
     was_ready: HashSet<RunId>,
+    /// Replicas that get no more requests and are about to be told to end.
+    draining: HashSet<RunId>,
     /// Replicas that are being asked whether they are ready.
     asked: HashMap<RunId, AbortHandle>,
     routes: HashMap<Key, Arc<Served>>,
@@ -100,6 +105,7 @@ pub async fn run(core: Arc<Core>, mut inbox: Inbox) {
     let mut controller = Controller {
         core: Arc::clone(&core),
         was_ready: HashSet::new(),
+        draining: HashSet::new(),
         asked: HashMap::new(),
         routes: HashMap::new(),
         pending: HashMap::new(),
@@ -177,8 +183,17 @@ impl Controller {
             replicas: replicas.iter().map(|run| self.replica(run)).collect(),
         };
         let actions = if self.core.is_draining() { Vec::new() } else { replica::decide(&state, self.core.now()) };
-        for action in actions {
-            self.act(&mut row, &replicas, action).await?;
+        // First what brings replicas up and moves traffic, then the traffic, and only then what ends replicas:
+        // one that ends while requests still go to it loses them.
+        let (ends, begins): (Vec<_>, Vec<_>) =
+            actions.into_iter().partition(|action| matches!(action, Action::Stop { .. }));
+        for action in begins {
+            self.act(&mut row, action).await?;
+        }
+        for action in ends {
+            if let Action::Stop { run } = action {
+                self.drain(run);
+            }
         }
         for run in replicas.iter().filter(|run| run.state == RunState::Running) {
             self.ask(&key, run).await;
@@ -238,22 +253,34 @@ impl Controller {
     fn forget_ended(&mut self, replicas: &[RunRow]) {
         for run in replicas.iter().filter(|run| run.state.is_over()) {
             self.core.services.ready().remove(&run.id);
+            self.draining.remove(&run.id);
             if let Some(asking) = self.asked.remove(&run.id) {
                 asking.abort();
             }
         }
     }
 
-    async fn act(&mut self, row: &mut ServiceRow, replicas: &[RunRow], action: Action) -> Result<(), ApiError> {
+    /// Takes a replica out of the traffic now, and tells it to end a moment later.
+    fn drain(&mut self, run: RunId) {
+        if !self.draining.insert(run.clone()) {
+            return;
+        }
+        let core = Arc::clone(&self.core);
+        tokio::spawn(async move {
+            tokio::time::sleep(DRAIN).await;
+            let request = StopRequest { actor: "dure".to_owned(), code: ReasonCode::Replaced, at: core.now() };
+            if let Err(error) = stop_run(&core, run.clone(), request).await {
+                tracing::warn!(%run, error = %error.0.detail, "a replica cannot be told to end");
+            }
+        });
+    }
+
+    async fn act(&mut self, row: &mut ServiceRow, action: Action) -> Result<(), ApiError> {
         let now = self.core.now();
         match action {
             Action::Start { revision } => self.start(row, revision).await?,
-            Action::Stop { run } => {
-                if replicas.iter().any(|replica| replica.id == run && replica.stop.is_none()) {
-                    let request = StopRequest { actor: "dure".to_owned(), code: ReasonCode::Replaced, at: now };
-                    stop_run(&self.core, run, request).await?;
-                }
-            }
+            // Told to end by `drain`, when traffic has moved.
+            Action::Stop { .. } => {}
             Action::Serve { revision } => {
                 row.serving = Some(revision);
                 self.write_state(row).await?;
@@ -356,6 +383,7 @@ impl Controller {
             .iter()
             .filter(of_serving)
             .filter(|run| run.state == RunState::Running && run.stop.is_none())
+            .filter(|run| !self.draining.contains(&run.id))
             .filter_map(|run| known.get(&run.id).cloned().map(|address| (run, address)));
         let replicas: Vec<_> =
             ready.map(|(run, address)| Route { id: run.id.to_string(), address: gateway_address(&address) }).collect();

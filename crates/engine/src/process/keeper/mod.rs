@@ -151,6 +151,12 @@ fn detach() -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a keeper looks after this state folder right now.
+pub fn is_alive(state_dir: &Path) -> bool {
+    let lock = super::places::State::new(state_dir.to_owned()).lock();
+    File::open(lock).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_err())
+}
+
 fn lock(path: &Path) -> io::Result<Option<File>> {
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {

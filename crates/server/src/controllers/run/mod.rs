@@ -268,6 +268,8 @@ impl Controller {
         }
         let Some(active) = self.runs.get_mut(run).filter(|active| active.exit.is_none()) else { return };
         active.exit = Some(exit);
+        // Nothing of it lives any more: others may have its place while its log and outputs are taken in.
+        self.core.schedule().release(run);
         self.after_commit.push(After::Collect(run.clone()));
     }
 
@@ -332,6 +334,11 @@ impl Controller {
             (Some(stop), RunState::Stopping | RunState::Cancelled) => stop.actor.clone(),
             _ => "dure".to_owned(),
         };
+        // What the machine saw has the machine's time, however late it is told.
+        let at = match &attempt {
+            AttemptStep::Started { at, .. } | AttemptStep::Ended { at, .. } => *at,
+            AttemptStep::None | AttemptStep::Begin { .. } => self.core.now(),
+        };
         active.row.state = to;
         active.row.reason.clone_from(&reason);
         active.end_build(self.core.now());
@@ -339,7 +346,7 @@ impl Controller {
             run: run.clone(),
             to,
             reason,
-            at: self.core.now(),
+            at,
             actor,
             node: active.row.node.clone(),
             attempt,
@@ -429,8 +436,10 @@ impl Controller {
                 if let Some(unit) = self.runs.get(&run).and_then(Active::unit) {
                     let engine = Arc::clone(&self.core.engine);
                     tokio::spawn(async move {
-                        if let Err(error) = engine.stop(&unit).await {
-                            tracing::warn!(%unit, %error, "cannot stop");
+                        match engine.stop(&unit).await {
+                            // One that is still being started is told again once it is.
+                            Ok(()) | Err(EngineError::NotFound(_)) => {}
+                            Err(error) => tracing::warn!(%unit, %error, "cannot stop"),
                         }
                     });
                 }

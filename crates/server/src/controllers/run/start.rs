@@ -126,6 +126,8 @@ async fn unit_spec(core: &Core, starting: Starting) -> Result<UnitSpec, String> 
                 ("--version", version.to_string()),
                 ("--environment", core.environment_dir(environment).display().to_string()),
                 ("--threads", row.cpu.milli().div_ceil(1000).to_string()),
+                // A body takes several times its size once it is read; a replica must not die of one.
+                ("--max-body", (row.memory.bytes() / 16).clamp(1 << 20, 64 << 20).to_string()),
             ];
             unit.command = vec![program(core), "model-server".to_owned()];
             unit.command.extend(flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]));
