@@ -1,9 +1,14 @@
 //! The main job with the example that ships: data, environment, training, model, service, prediction, cost.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use dure_testkit::Dure;
-use serde_json::Value;
+use dure_types::run::RunState;
+use serde_json::{Value, json};
 
 use crate::support::with_packages;
 
@@ -138,6 +143,32 @@ fn cost(dure: &Dure) {
     assert!(table.contains("baseline:") && !baseline.is_empty(), "{table}");
 }
 
+/// Does something while the service is asked again and again from two sides; every request must be answered.
+/// Returns how many were.
+fn while_asked(dure: &Dure, work: impl FnOnce()) -> usize {
+    let body = json!({"rows": [vec![0.0; 64]]});
+    let done = AtomicBool::new(false);
+    let ask = || {
+        let mut answered = 0;
+        while !done.load(Ordering::Relaxed) {
+            let answer = dure.http("POST", "/s/default/digits/predict", Some(dure.token()), Some(&body));
+            assert_eq!(answer.status, 200, "after {answered} answers: {}", answer.text);
+            answered += 1;
+        }
+        answered
+    };
+    std::thread::scope(|scope| {
+        let asking = [scope.spawn(ask), scope.spawn(ask)];
+        // Those who ask end in any case: a scope waits for its threads.
+        let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        done.store(true, Ordering::Relaxed);
+        if let Err(panic) = worked {
+            std::panic::resume_unwind(panic);
+        }
+        asking.map(|thread| thread.join().expect("every request is answered")).iter().sum()
+    })
+}
+
 fn a_new_version_reaches_the_service_with_the_next_apply(dure: &Dure, first: &str) {
     // The job alone, with another parameter.
     let spec = fs::read_to_string(dure.work().join("dure.yaml")).expect("the spec");
@@ -156,7 +187,13 @@ fn a_new_version_reaches_the_service_with_the_next_apply(dure: &Dure, first: &st
     dure.write_file("dure.yaml", &changed);
     let plan = dure.cli(&["plan", "-f", "dure.yaml"]).expect(0).stdout;
     assert!(plan.contains("digits@1") && plan.contains("digits@2"), "{plan}");
-    dure.cli(&["apply", "-f", "dure.yaml", "--yes"]).expect(0);
+    let old = dure.run_of("digits");
+    let answered = while_asked(dure, || {
+        dure.cli(&["apply", "-f", "dure.yaml", "--yes"]).expect(0);
+        // Asked until the old replica has ended: it must not take a request with it.
+        dure.wait_run_state(&old, RunState::Cancelled);
+    });
+    assert!(answered > 0);
     assert_eq!(service(dure)["model"], "digits@2");
     assert_eq!(runs(dure, "train-digits"), 2, "the job itself was made before");
     prediction(dure, "2");

@@ -23,7 +23,7 @@ fn field(tag: u8, content: &[u8]) -> Vec<u8> {
 fn a_classifier_says_what_it_takes_and_what_its_maps_are_keyed_by() {
     let model = onnx::read(&fixture("classifier")).unwrap();
     assert_eq!(described(&model.signature.inputs), ["X FP32 [n,4]"]);
-    assert_eq!(described(&model.signature.outputs), ["output_label INT64 [n]", "output_probability FP32 [n,n]"]);
+    assert_eq!(described(&model.signature.outputs), ["output_label INT64 [n]", "output_probability FP32 [n,classes]"]);
     assert_eq!(model.signature.outputs[1].map_keys, Some(Datatype::Int64));
     assert_eq!(model.producer, "skl2onnx");
     assert!(model.opsets.iter().any(|(domain, _)| domain == "ai.onnx.ml"));

@@ -176,8 +176,9 @@ pub struct Run {
     pub node: Option<Name>,
     pub attempt: u32,
     pub cost: Money,
-    /// The last value of each metric.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    /// The last value of each metric; NaN and infinities as in `MetricPoint`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "numbers")]
+    #[schema(value_type = BTreeMap<String, f64>)]
     pub metrics: BTreeMap<String, f64>,
 }
 
@@ -285,6 +286,25 @@ pub struct LogQuery {
     /// From this byte on; a server-sent event's id is where the next one begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<u64>,
+}
+
+/// The same for the values of a map.
+mod numbers {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Number(#[serde(with = "super::number")] f64);
+
+    pub fn serialize<S: Serializer>(map: &BTreeMap<String, f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(map.iter().map(|(name, value)| (name, Number(*value))))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, f64>, D::Error> {
+        let map = BTreeMap::<String, Number>::deserialize(deserializer)?;
+        Ok(map.into_iter().map(|(name, Number(value))| (name, value)).collect())
+    }
 }
 
 /// JSON numbers, and strings for what JSON has no number for.

@@ -90,7 +90,7 @@ pub(super) fn run_of(core: &Core, row: RunRow, metrics: BTreeMap<String, f64>) -
         node: row.node,
         attempt: row.attempt,
         cost: row.cost + cost_now,
-        metrics: metrics.into_iter().filter(|(name, value)| !name.starts_with("dure.") && value.is_finite()).collect(),
+        metrics: metrics.into_iter().filter(|(name, _)| !name.starts_with("dure.")).collect(),
     }
 }
 
