@@ -146,6 +146,10 @@ async fn several_named_inputs_with_text_are_taken_by_name_and_by_order() {
     let answer = refused(json!([{"sepal_length": 1, "sepal_width": 1, "species": "tulip"}])).await;
     assert!(answer.status == 422 && detail(&answer).contains("the model failed on this input"), "{}", answer.body);
     tensors.pop();
+    let empty = json!({"name": "sepal_length", "shape": [0, 1], "datatype": "FP32", "data": []});
+    let with_empty: Vec<Value> = tensors.iter().cloned().chain([empty]).collect();
+    let answer = server.post(INFER, json!({"inputs": with_empty}).to_string()).await;
+    assert!(answer.status == 400 && detail(&answer).contains("sepal_length has 0, species has 3"), "{}", answer.body);
     let answer = server.post(INFER, json!({"inputs": tensors}).to_string()).await;
     assert!(detail(&answer).contains("missing input: sepal_length FP32 [n,1]"), "{}", answer.body);
 }
