@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{extract::State, http::StatusCode};
-use dure_store::{RunRow, ServiceRow, service::ServiceChange};
+use dure_store::{Interval, RunRow, ServiceRow, service::ServiceChange};
 use dure_types::{
     Money, Name, Page,
     run::RunState,
@@ -29,8 +29,10 @@ async fn list_services(
     InProject(_, project): InProject,
 ) -> ApiResult<Json<Page<Service>>> {
     let mut items = Vec::new();
+    // Read once for all of them: it holds what every run of the project has cost.
+    let ledger = core.store.ledger(std::slice::from_ref(&project), None).await?;
     for row in core.store.list_services(&project).await? {
-        items.push(service_of(&core, row).await?);
+        items.push(service_of(&core, row, &ledger).await?);
     }
     Ok(Json(Page { items, next: None }))
 }
@@ -46,10 +48,11 @@ async fn get_service(
     Path((_, name)): Path<(String, Name)>,
 ) -> ApiResult<Json<Service>> {
     let row = core.store.service(&project, &name).await?;
-    service_of(&core, row).await.map(Json)
+    let ledger = core.store.ledger(std::slice::from_ref(&project), None).await?;
+    service_of(&core, row, &ledger).await.map(Json)
 }
 
-async fn service_of(core: &Core, row: ServiceRow) -> ApiResult<Service> {
+async fn service_of(core: &Core, row: ServiceRow, ledger: &[Interval]) -> ApiResult<Service> {
     let replicas = core.store.replicas(&row.project, &row.name).await?;
     let path = format!("/s/{}/{}", row.project, row.name);
     let stats = core.routes.stats().remove(&format!("{}/{}", row.project, row.name));
@@ -57,7 +60,7 @@ async fn service_of(core: &Core, row: ServiceRow) -> ApiResult<Service> {
     Ok(Service {
         replicas: live.map(|run| replica_of(core, run)).collect(),
         requests: stats.map_or(0, |stats| stats.requests),
-        cost: spent(core, &row).await?,
+        cost: spent(core, &row, ledger),
         answers: answers(core, &row).await?,
         path,
         name: row.name,
@@ -89,18 +92,16 @@ async fn answers(core: &Core, row: &ServiceRow) -> ApiResult<Option<String>> {
     })
 }
 
-async fn spent(core: &Core, row: &ServiceRow) -> ApiResult<Money> {
-    let intervals = core.store.ledger(std::slice::from_ref(&row.project), None).await?;
-    let of_service = |row: &dure_store::Interval, name: &Name| row.service.as_ref() == Some(name);
+fn spent(core: &Core, row: &ServiceRow, ledger: &[Interval]) -> Money {
     let now = core.now();
-    Ok(intervals
+    ledger
         .iter()
-        .filter(|interval| of_service(interval, &row.name))
+        .filter(|interval| interval.service.as_ref() == Some(&row.name))
         .map(|interval| {
             let length = interval.ended_at.unwrap_or(now).since(interval.started_at);
             interval.cost.unwrap_or_else(|| dure_plan::price::cost(interval.rate, length))
         })
-        .sum())
+        .sum()
 }
 
 /// Delete a service; its replicas end
